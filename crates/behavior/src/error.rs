@@ -1,0 +1,76 @@
+use thiserror::Error;
+
+/// Why a source could not be read.
+#[derive(Debug, Error)]
+pub enum BehaviorError {
+    /// Nothing is there.
+    #[error("source.path: there is no file or folder `{path}`")]
+    NotFound {
+        /// The path of the job.
+        path: String,
+    },
+    /// Neither the ending nor the job tells the format.
+    #[error("source.path: `{path}` ends neither in .parquet nor in .csv; say which it is by source.format")]
+    UnknownFormat {
+        /// The path of the job.
+        path: String,
+    },
+    /// A URL that no object store is known for.
+    #[error("source.path: `{url}` cannot be opened: {source}")]
+    Url {
+        /// The URL of the job.
+        url: String,
+        /// What the object store says.
+        source: object_store::Error,
+    },
+    /// A column that the job names is not in the source.
+    #[error("{field}: `{path}` has no column `{column}`; it has {available}")]
+    NoColumn {
+        /// The field of the job.
+        field: &'static str,
+        /// The path of the job.
+        path: String,
+        /// The column.
+        column: String,
+        /// What there is instead.
+        available: String,
+    },
+    /// A column has a type that cannot be used as the job wants.
+    #[error("{field}: column `{column}` is {actual}, but {wanted} is needed")]
+    ColumnType {
+        /// The field of the job.
+        field: &'static str,
+        /// The column.
+        column: String,
+        /// Its type.
+        actual: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// The day from which recency counts is not a day.
+    #[error("source.purchases.as_of: `{value}` is not a date like 2018-01-02")]
+    AsOf {
+        /// What the job has.
+        value: String,
+    },
+    /// Purchase lines lack a value.
+    #[error("{field}: {n_lines} purchase lines of customer {customer} have no value in column `{column}`")]
+    MissingInPurchases {
+        /// The field of the job.
+        field: &'static str,
+        /// The column.
+        column: String,
+        /// Whose lines.
+        customer: String,
+        /// How many.
+        n_lines: i64,
+    },
+    /// The query engine could not read or compute.
+    #[error("`{path}`: {source}")]
+    Query {
+        /// The path of the job.
+        path: String,
+        /// What the engine says.
+        source: Box<datafusion::error::DataFusionError>,
+    },
+}

@@ -1,0 +1,12 @@
+//! Events to features, as DataFusion plans.
+//!
+//! A source is a file, a folder or an object-store URL. Whatever it holds, what leaves this crate is a stream of record
+//! batches with one row a customer: the id in its own type, the features as float64, and a weight where there is one.
+//! Rows come in the same order every time a source is read, since blocks are cut from that order.
+
+mod error;
+mod rfm;
+mod source;
+
+pub use error::BehaviorError;
+pub use source::{FeatureSource, StoreOptions};

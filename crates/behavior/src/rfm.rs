@@ -1,0 +1,133 @@
+//! Recency, frequency and monetary value of every customer, from purchase lines.
+
+use crate::error::BehaviorError;
+use crate::source::{column_type, query_error};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast as cast_array;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use datafusion::dataframe::DataFrame;
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, sum};
+use datafusion::prelude::{Expr, SessionContext, cast, ident, lit};
+use datafusion::scalar::ScalarValue;
+use shoal_domain::job::PurchasesSpec;
+
+/// The features, in column order: whole days since the last purchase, distinct orders, sum of amounts.
+pub(crate) const FEATURES: [&str; 3] = ["recency", "frequency", "monetary"];
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+/// Amounts are summed as decimals, so that the sum does not depend on how the query was spread over threads. Six digits
+/// after the point hold every currency's smallest unit.
+const AMOUNT: DataType = DataType::Decimal128(38, 6);
+const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// One row a customer, ascending by id: id, recency, frequency, monetary. Purchases at or after `as_of` do not count, so
+/// that the features of a day stay what they were when later purchases come in.
+pub(crate) async fn features(
+    lines: DataFrame,
+    spec: &PurchasesSpec,
+    path: &str,
+) -> Result<DataFrame, BehaviorError> {
+    let failed = query_error(path);
+    let as_of = microseconds(&spec.as_of)?;
+    check_columns(&lines, spec, path)?;
+    let customer = ident(&spec.customer);
+    let time = cast(ident(&spec.time), TIME);
+    let before_as_of = time.clone().lt(lit(ScalarValue::TimestampMicrosecond(Some(as_of), None)));
+    let present = |column: &str| count(ident(column));
+    let groups = lines
+        .filter(before_as_of.or(ident(&spec.time).is_null()))
+        .and_then(|lines| {
+            let aggregates = vec![
+                max(time).alias("last"),
+                count_distinct(ident(&spec.order)).alias("frequency"),
+                sum(cast(ident(&spec.amount), AMOUNT)).alias("monetary"),
+                count(lit(1)).alias("n_lines"),
+                present(&spec.customer).alias("n_customer"),
+                present(&spec.time).alias("n_time"),
+                present(&spec.order).alias("n_order"),
+                present(&spec.amount).alias("n_amount"),
+            ];
+            lines.aggregate(vec![customer.clone()], aggregates)
+        })
+        .and_then(|groups| groups.sort(vec![customer.clone().sort(true, true)]))
+        .map_err(&failed)?;
+    let schema = groups.schema().as_arrow().clone();
+    let groups = groups.collect().await.map_err(&failed)?;
+    for batch in &groups {
+        check_present(batch, spec)?;
+    }
+    let context = SessionContext::new();
+    let groups = if groups.is_empty() { vec![RecordBatch::new_empty(schema.into())] } else { groups };
+    let table = context.read_batches(groups).map_err(&failed)?;
+    let elapsed = lit(as_of) - cast(ident("last"), DataType::Int64);
+    let float = |expr: Expr, name: &str| cast(expr, DataType::Float64).alias(name);
+    table
+        .select(vec![
+            customer,
+            float(elapsed / lit(MICROSECONDS_PER_DAY), FEATURES[0]),
+            float(ident("frequency"), FEATURES[1]),
+            float(ident("monetary"), FEATURES[2]),
+        ])
+        .map_err(&failed)
+}
+
+fn check_columns(lines: &DataFrame, spec: &PurchasesSpec, path: &str) -> Result<(), BehaviorError> {
+    let schema = lines.schema().as_arrow();
+    column_type(schema, "source.purchases.customer", &spec.customer, path)?;
+    column_type(schema, "source.purchases.order", &spec.order, path)?;
+    let check = |field, column: &str, wanted, is_right: fn(&DataType) -> bool| {
+        let data_type = column_type(schema, field, column, path)?;
+        let (column, actual) = (column.to_owned(), data_type.to_string());
+        is_right(data_type).then_some(()).ok_or(BehaviorError::ColumnType { field, column, actual, wanted })
+    };
+    check("source.purchases.time", &spec.time, "a timestamp or date", |data_type| {
+        matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+    })?;
+    check("source.purchases.amount", &spec.amount, "a number", DataType::is_numeric)
+}
+
+/// Refuses lines without customer, time, order or amount: left out silently they would make a customer look different.
+fn check_present(groups: &RecordBatch, spec: &PurchasesSpec) -> Result<(), BehaviorError> {
+    let counts = |name: &str| -> &[i64] {
+        let column = groups.column_by_name(name).expect("the aggregate has this column");
+        column.as_primitive::<Int64Type>().values()
+    };
+    let wanted = [
+        ("source.purchases.customer", &spec.customer, counts("n_customer")),
+        ("source.purchases.time", &spec.time, counts("n_time")),
+        ("source.purchases.order", &spec.order, counts("n_order")),
+        ("source.purchases.amount", &spec.amount, counts("n_amount")),
+    ];
+    let ids = groups.column(0);
+    for (group, n_lines) in counts("n_lines").iter().enumerate() {
+        for (field, column, present) in &wanted {
+            if present[group] < *n_lines {
+                return Err(BehaviorError::MissingInPurchases {
+                    field,
+                    column: (*column).clone(),
+                    customer: name_of(ids, group),
+                    n_lines: n_lines - present[group],
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name_of(ids: &ArrayRef, row: usize) -> String {
+    if ids.is_null(row) { "(null)".to_owned() } else { array_value_to_string(ids, row).unwrap_or_default() }
+}
+
+/// Midnight of a day `YYYY-MM-DD`, in microseconds since 1970.
+fn microseconds(day: &str) -> Result<i64, BehaviorError> {
+    let wrong = || BehaviorError::AsOf { value: day.to_owned() };
+    let text: ArrayRef = std::sync::Arc::new(arrow::array::StringArray::from(vec![day]));
+    let days = cast_array(&text, &DataType::Date32).map_err(|_| wrong())?;
+    if days.is_null(0) || day.len() != "YYYY-MM-DD".len() {
+        return Err(wrong());
+    }
+    let days = days.as_primitive::<arrow::datatypes::Date32Type>().value(0);
+    Ok(i64::from(days) * MICROSECONDS_PER_DAY)
+}

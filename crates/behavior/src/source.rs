@@ -1,0 +1,187 @@
+//! Opens what a job's `source` names and reads it as features.
+
+use crate::error::BehaviorError;
+use crate::rfm;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext, cast, ident};
+use shoal_domain::job::{FileFormat, SourceSpec};
+use shoal_domain::{BLOCK_ROWS, FeatureNames};
+use std::path::Path;
+use url::Url;
+
+/// Keys and values for object stores, such as `aws_access_key_id`; what a store does not know it ignores.
+pub type StoreOptions = Vec<(String, String)>;
+
+/// One row a customer: id, features, perhaps a weight. Can be read as often as needed, always in the same order.
+pub struct FeatureSource {
+    /// Columns: id, features as float64, weight as float64 when there is one.
+    table: DataFrame,
+    path: String,
+    features: FeatureNames,
+    has_weight: bool,
+}
+
+impl FeatureSource {
+    /// Opens the source and checks its columns. Purchases are turned into features here and held in memory, one row a
+    /// customer; ready features stay where they are.
+    pub async fn open(spec: &SourceSpec, options: &StoreOptions) -> Result<Self, BehaviorError> {
+        let (table, features) = match (&spec.purchases, &spec.features) {
+            (Some(purchases), _) => {
+                // An aggregate may use every core: its result is sorted.
+                let lines = open_files(spec, options, SessionConfig::new()).await?;
+                let table = rfm::features(lines, purchases, &spec.path).await?;
+                (table, rfm::FEATURES.map(str::to_owned).to_vec())
+            }
+            (None, features) => {
+                // One partition reads the files in the order of their names, and their rows in order.
+                let config = SessionConfig::new().with_target_partitions(1);
+                let files = open_files(spec, options, config).await?;
+                (ready_features(files, spec)?, features.clone().unwrap_or_default())
+            }
+        };
+        let features = FeatureNames::new(features).map_err(|error| query_error(&spec.path)(external(error)))?;
+        Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some() })
+    }
+
+    /// The features in column order.
+    pub fn features(&self) -> &FeatureNames {
+        &self.features
+    }
+
+    /// Whether the last column is a weight.
+    pub fn has_weight(&self) -> bool {
+        self.has_weight
+    }
+
+    /// The columns of [`FeatureSource::batches`].
+    pub fn schema(&self) -> Schema {
+        self.table.schema().as_arrow().clone()
+    }
+
+    /// Reads all rows.
+    pub async fn batches(&self) -> Result<SendableRecordBatchStream, BehaviorError> {
+        self.table.clone().execute_stream().await.map_err(query_error(&self.path))
+    }
+
+    /// Reads the ids alone.
+    pub async fn ids(&self) -> Result<SendableRecordBatchStream, BehaviorError> {
+        let id = self.table.schema().field(0).name().clone();
+        let ids = self.table.clone().select(vec![ident(id)]).map_err(query_error(&self.path))?;
+        ids.execute_stream().await.map_err(query_error(&self.path))
+    }
+
+    /// An error of the stream, with the path.
+    pub fn read_error(&self, error: DataFusionError) -> BehaviorError {
+        query_error(&self.path)(error)
+    }
+}
+
+/// Finds the columns of ready features and casts numbers to float64.
+fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, BehaviorError> {
+    let schema = files.schema().as_arrow().clone();
+    let id = spec.id.clone().unwrap_or_default();
+    column_type(&schema, "source.id", &id, &spec.path)?;
+    let mut columns = vec![ident(&id)];
+    let features = spec.features.iter().flatten().map(|feature| ("source.features", feature));
+    for (field, column) in features.chain(spec.weight.iter().map(|weight| ("source.weight", weight))) {
+        let data_type = column_type(&schema, field, column, &spec.path)?;
+        if !data_type.is_numeric() {
+            let (column, actual) = (column.clone(), data_type.to_string());
+            return Err(BehaviorError::ColumnType { field, column, actual, wanted: "a number" });
+        }
+        columns.push(cast(ident(column), DataType::Float64).alias(column));
+    }
+    files.select(columns).map_err(query_error(&spec.path))
+}
+
+/// The type of a column, or an error that lists what there is.
+pub(crate) fn column_type<'a>(
+    schema: &'a Schema,
+    field: &'static str,
+    column: &str,
+    path: &str,
+) -> Result<&'a DataType, BehaviorError> {
+    schema.field_with_name(column).map(|field| field.data_type()).map_err(|_| {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        BehaviorError::NoColumn { field, path: path.to_owned(), column: column.to_owned(), available: names.join(", ") }
+    })
+}
+
+async fn open_files(
+    spec: &SourceSpec,
+    options: &StoreOptions,
+    config: SessionConfig,
+) -> Result<DataFrame, BehaviorError> {
+    let mut config = config.with_batch_size(BLOCK_ROWS);
+    // Ids keep their type: text stays text instead of becoming a view.
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    let context = SessionContext::new_with_config(config);
+    let (location, is_folder) = locate(&context, &spec.path, options)?;
+    let format = match spec.format {
+        Some(format) => format,
+        None => guess_format(&spec.path, is_folder)?,
+    };
+    let extension = Path::new(&spec.path).extension().and_then(|extension| extension.to_str());
+    let ending = match (is_folder, extension, format) {
+        (false, Some(extension), _) => format!(".{extension}"),
+        (false, None, _) => String::new(),
+        (true, _, FileFormat::Parquet) => ".parquet".to_owned(),
+        (true, _, FileFormat::Csv) => ".csv".to_owned(),
+    };
+    let files = match format {
+        FileFormat::Parquet => {
+            let options = ParquetReadOptions { file_extension: &ending, ..Default::default() };
+            context.read_parquet(location, options).await
+        }
+        FileFormat::Csv => context.read_csv(location, CsvReadOptions::new().file_extension(&ending)).await,
+    };
+    files.map_err(query_error(&spec.path))
+}
+
+/// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
+fn locate(
+    context: &SessionContext,
+    path: &str,
+    options: &StoreOptions,
+) -> Result<(String, bool), BehaviorError> {
+    if let Some(url) = Url::parse(path).ok().filter(|url| path.contains("://") && url.scheme() != "file") {
+        let open = object_store::parse_url_opts(&url, options.iter().cloned());
+        let (store, _) = open.map_err(|source| BehaviorError::Url { url: path.to_owned(), source })?;
+        let mut base = url.clone();
+        base.set_path("");
+        context.register_object_store(&base, store.into());
+        return Ok((path.to_owned(), path.ends_with('/')));
+    }
+    let local = path.strip_prefix("file://").unwrap_or(path);
+    let metadata = std::fs::metadata(local).map_err(|_| BehaviorError::NotFound { path: path.to_owned() })?;
+    let is_folder = metadata.is_dir();
+    let location = if is_folder && !local.ends_with('/') { format!("{local}/") } else { local.to_owned() };
+    Ok((location, is_folder))
+}
+
+fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError> {
+    let of_name = |name: &str| match name.to_ascii_lowercase() {
+        name if name.ends_with(".parquet") => Some(FileFormat::Parquet),
+        name if name.ends_with(".csv") => Some(FileFormat::Csv),
+        _ => None,
+    };
+    let local = path.strip_prefix("file://").unwrap_or(path);
+    let names: Vec<String> = match std::fs::read_dir(local) {
+        Ok(entries) if is_folder => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect(),
+        _ => vec![path.to_owned()],
+    };
+    let found = names.iter().find_map(|name| of_name(name));
+    found.ok_or_else(|| BehaviorError::UnknownFormat { path: path.to_owned() })
+}
+
+/// Adds the path to an engine's error.
+pub(crate) fn query_error(path: &str) -> impl Fn(DataFusionError) -> BehaviorError + '_ {
+    |source| BehaviorError::Query { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn external(error: shoal_domain::DomainError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

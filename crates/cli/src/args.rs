@@ -1,0 +1,156 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Distributed customer segmentation: purchases in, validated segments out.
+///
+/// Exit status: 0 when the command did what it was asked, 1 when it could not (one line on stderr says why), 2 when the
+/// command line was wrong. SHOAL_LOG sets what is logged to stderr, for instance `SHOAL_LOG=debug`.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a job in this process, with no server.
+    Run(RunArguments),
+    /// Print the JSON Schema of the job file.
+    Schema,
+    /// Start a coordinator: it owns jobs, and spreads their rows over workers.
+    Coordinator(CoordinatorArguments),
+    /// Start a worker: it holds rows and answers for them.
+    Worker(WorkerArguments),
+    /// Send a job to a coordinator.
+    Submit(SubmitArguments),
+    /// Look at the jobs of a coordinator, or cancel one.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Write the labels of a finished job to stdout, as Parquet.
+    Labels(LabelsArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The job file (YAML; `shoal schema` describes it).
+    pub(crate) job: PathBuf,
+    /// Folder for model.json, labels.parquet and report.json; made when it does not exist.
+    #[arg(long, default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// What is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Threads that compute; 0 means one a core. The result does not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table to read.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArguments {
+    /// Address to listen on; port 0 takes a free one, which the log names.
+    #[arg(long, default_value = "127.0.0.1:7077")]
+    pub(crate) listen: SocketAddr,
+    /// Write the address that was taken to this file, once it accepts connections.
+    #[arg(long)]
+    pub(crate) address_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArguments {
+    /// The coordinator, for instance http://127.0.0.1:7077.
+    #[arg(long, env = "SHOAL_COORDINATOR")]
+    pub(crate) coordinator: String,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// The URL at which the coordinator reaches this worker, when it is not http://LISTEN.
+    #[arg(long)]
+    pub(crate) advertise: Option<String>,
+    /// Threads that compute; 0 means one a core.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorUrl {
+    /// The coordinator, for instance http://127.0.0.1:7077.
+    #[arg(long, env = "SHOAL_COORDINATOR", default_value = "http://127.0.0.1:7077")]
+    pub(crate) coordinator: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArguments {
+    /// The job file.
+    pub(crate) job: PathBuf,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorUrl,
+    /// Who reads source.path: this client, which sends the rows, or the coordinator from its own disk or the URL.
+    #[arg(long, value_enum, default_value_t = Reader::Client)]
+    pub(crate) read_on: Reader,
+    /// Wait for the end, show every pass, then print the report.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: folder for model.json, labels.parquet and report.json.
+    #[arg(long, requires = "watch")]
+    pub(crate) out: Option<PathBuf>,
+    /// With --watch: how the report is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reader {
+    /// This process.
+    Client,
+    /// The coordinator.
+    Coordinator,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List jobs, the newest first.
+    List {
+        #[command(flatten)]
+        coordinator: CoordinatorUrl,
+        /// What is printed.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Show one job, with its report once it is done.
+    Get(JobArguments),
+    /// Follow one job to its end.
+    Watch(JobArguments),
+    /// Cancel one job.
+    Cancel(JobArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// The job's name, as `submit` and `jobs list` print it.
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorUrl,
+    /// What is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabelsArguments {
+    /// The job's name.
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorUrl,
+}

@@ -1,0 +1,64 @@
+//! `shoal run`: the whole job in this process.
+
+use crate::args::{Format, RunArguments};
+use crate::local::FileRows;
+use crate::output::{OutFolder, label_batch, label_schema, label_writer};
+use crate::progress::{ProgressLine, RunObserver};
+use crate::{job_file, table};
+use anyhow::Result;
+use shoal_clustering::cpu::CpuDevice;
+use shoal_clustering::{ClusteringError, Device, Segmentation, segment};
+use shoal_domain::Report;
+use shoal_domain::report::RanOn;
+use std::fs::File;
+use std::io::BufWriter;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Runs the job, writes its files and prints its report.
+pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
+    let opened = Instant::now();
+    let spec = job_file::read(&arguments.job)?;
+    let warm_start = job_file::warm_start(&spec)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let device = CpuDevice::new(arguments.threads)?;
+    let device_name = device.name();
+    let line = ProgressLine::new();
+    line.begin("open", None);
+    let rows_line = line.clone();
+    let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
+    let options = std::env::vars().collect();
+    let rows = FileRows::open(&spec.source, &options, device, runtime.handle().clone(), on_rows)?;
+    let mut observer = RunObserver::new(line.clone(), opened);
+    let segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
+
+    let mut out = OutFolder::create(&arguments.out)?;
+    observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
+    out.write("labels.parquet", |file| write_labels(file, &rows, &segmentation))?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let ran_on = RanOn { mode: "local".to_owned(), devices: vec![device_name], version };
+    let report = Report::new(&segmentation.model, ran_on, observer.timings());
+    out.write_json("report.json", &report)?;
+    out.write_json("model.json", &segmentation.model)?;
+    out.commit()?;
+    line.finish();
+    match arguments.output {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Table => {
+            print!("{}", table::render(&report));
+            println!("written: {}/{{model.json, labels.parquet, report.json}}", arguments.out.display());
+        }
+    }
+    Ok(())
+}
+
+fn write_labels(file: File, rows: &FileRows, segmentation: &Segmentation) -> Result<File> {
+    let schema = label_schema(rows.schema().arrow.field(0));
+    let mut writer = label_writer(BufWriter::new(file), schema.clone())?;
+    let preparation = &segmentation.model.preparation;
+    rows.label(preparation, &segmentation.centroids, |source, labels| {
+        let batch = label_batch(&schema, &source.ids, labels).map_err(ClusteringError::rows)?;
+        writer.write(&batch).map_err(ClusteringError::rows)
+    })?;
+    Ok(writer.into_inner()?.into_inner()?)
+}

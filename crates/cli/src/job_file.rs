@@ -1,0 +1,29 @@
+//! Reads a job file.
+
+use anyhow::{Result, anyhow};
+use shoal_domain::{JobSpec, Model};
+use std::path::Path;
+
+/// Reads and checks a job file. An unknown key, a wrong type or value is an error with its line.
+pub(crate) fn read(path: &Path) -> Result<JobSpec> {
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let spec: JobSpec = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    spec.check().map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    if spec.kmeans.warm_start.is_some() && spec.kmeans.n_init != 1 {
+        return Err(anyhow!("{}: kmeans.n_init: a warm start is one start; set it to 1", path.display()));
+    }
+    Ok(spec)
+}
+
+/// The model that the job starts from, if it names one.
+pub(crate) fn warm_start(spec: &JobSpec) -> Result<Option<Model>> {
+    let Some(path) = &spec.kmeans.warm_start else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
+    let model: Model = serde_json::from_str(&text).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
+    if model.format != Model::FORMAT {
+        return Err(anyhow!("kmeans.warm_start: {path}: format {} is not {}", model.format, Model::FORMAT));
+    }
+    Ok(Some(model))
+}

@@ -1,0 +1,202 @@
+//! Rows in files, as one process asks them.
+//!
+//! Files are read again for every question instead of being kept in memory as float64: what stays resident is the
+//! prepared float32 matrix alone. A second reading must find what the first one found; if the files have changed in
+//! between, the run ends with an error instead of a mixture.
+
+use rayon::prelude::*;
+use shoal_behavior::{BehaviorError, FeatureSource, StoreOptions};
+use shoal_clustering::cpu::{Assigner, CpuDevice};
+use shoal_clustering::prepare::{Reading, prepare_block};
+use shoal_clustering::{ClusteringError, Description, Device, Profile, Rows, Shard};
+use shoal_domain::job::SourceSpec;
+use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Merge, Preparation};
+use shoal_stats::{DigitCounts, DigitQuery};
+use shoal_wire::blocks::{BlockCutter, BlockError, DataSetSchema, SourceBlock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio_stream::StreamExt;
+
+/// Blocks that are read ahead while others are computed; 8,192 rows of float64 each.
+const READ_AHEAD: usize = 8;
+/// Blocks that the threads share at a time.
+const BATCH: usize = 16;
+
+/// Why files could not be read.
+#[derive(Debug, Error)]
+pub(crate) enum LocalError {
+    #[error(transparent)]
+    Source(#[from] BehaviorError),
+    #[error("`{path}`: {source}")]
+    Block { path: String, source: BlockError },
+    #[error("`{path}` has changed while it was read: block {block} is another one now")]
+    Changed { path: String, block: BlockId },
+}
+
+/// A source, read by this process.
+pub(crate) struct FileRows {
+    source: Arc<FeatureSource>,
+    path: String,
+    schema: DataSetSchema,
+    device: CpuDevice,
+    runtime: Handle,
+    /// Told the number of rows of each block that is read.
+    on_rows: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Digests of the first reading. A mutex since questions come by shared reference; nothing waits for it.
+    digests: Mutex<BTreeMap<BlockId, [u8; 32]>>,
+}
+
+impl FileRows {
+    pub(crate) fn open(
+        spec: &SourceSpec,
+        options: &StoreOptions,
+        device: CpuDevice,
+        runtime: Handle,
+        on_rows: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Result<Self, LocalError> {
+        let source = runtime.block_on(FeatureSource::open(spec, options))?;
+        let path = spec.path.clone();
+        let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
+        let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
+        Ok(Self { source: Arc::new(source), path, schema, device, runtime, on_rows, digests: Mutex::default() })
+    }
+
+    pub(crate) fn schema(&self) -> &DataSetSchema {
+        &self.schema
+    }
+
+    /// Reads all blocks, a few ahead of whoever takes them.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Result<SourceBlock, LocalError>> + use<> {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
+        let (source, schema, path) = (self.source.clone(), self.schema.clone(), self.path.clone());
+        self.runtime.spawn(async move {
+            let failed = |source| LocalError::Block { path: path.clone(), source };
+            let read = async {
+                let mut cutter = BlockCutter::new(schema).map_err(failed)?;
+                let mut batches = source.batches().await?;
+                while let Some(batch) = batches.next().await {
+                    for block in cutter.push(batch.map_err(|error| source.read_error(error))?).map_err(failed)? {
+                        // A closed channel means that nobody wants the rest.
+                        if sender.send(Ok(block)).await.is_err() {
+                            return Ok(None);
+                        }
+                    }
+                }
+                cutter.finish().map_err(failed)
+            };
+            let last = match read.await {
+                Ok(last) => last.map(Ok),
+                Err(error) => Some(Err(error)),
+            };
+            if let Some(last) = last {
+                // As above: nobody wants it.
+                let _ = sender.send(last).await;
+            }
+        });
+        std::iter::from_fn(move || receiver.blocking_recv())
+    }
+
+    /// Reads all blocks and lets the threads work on several at a time; results come in block order.
+    fn map_blocks<T: Send>(
+        &self,
+        work: impl Fn(&SourceBlock) -> Result<T, ClusteringError> + Sync,
+        mut take: impl FnMut(T) -> Result<(), ClusteringError>,
+    ) -> Result<(), ClusteringError> {
+        let mut blocks = self.blocks();
+        loop {
+            let batch: Vec<SourceBlock> =
+                blocks.by_ref().take(BATCH).collect::<Result<_, _>>().map_err(ClusteringError::rows)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for block in &batch {
+                self.check_unchanged(block)?;
+                (self.on_rows)(block.raw.n_rows() as u64);
+            }
+            let results: Vec<_> = self.device.install(|| batch.par_iter().map(&work).collect());
+            for result in results {
+                take(result?)?;
+            }
+        }
+    }
+
+    fn check_unchanged(&self, block: &SourceBlock) -> Result<(), ClusteringError> {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = block.raw.id();
+        let first = *digests.entry(id).or_insert(block.raw.digest());
+        if first == block.raw.digest() {
+            return Ok(());
+        }
+        Err(ClusteringError::rows(LocalError::Changed { path: self.path.clone(), block: id }))
+    }
+
+    /// Labels and distances of all rows, block after block, with the ids.
+    pub(crate) fn label(
+        &self,
+        preparation: &Preparation,
+        centroids: &Centroids,
+        mut take: impl FnMut(SourceBlock, shoal_clustering::BlockLabels) -> Result<(), ClusteringError>,
+    ) -> Result<(), ClusteringError> {
+        let assigner = Assigner::new(centroids, self.device.isa());
+        let label = |source: &SourceBlock| {
+            let block = prepare_block(preparation, &source.raw)?;
+            Ok((source.clone(), assigner.block_labels(&block)))
+        };
+        self.map_blocks(label, |(source, labels)| take(source, labels))
+    }
+}
+
+impl Rows for FileRows {
+    fn features(&self) -> &FeatureNames {
+        &self.schema.features
+    }
+
+    fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {
+        let mut profile = Profile::default();
+        let of_block = |block: &SourceBlock| Ok((block.raw.id(), reading.profile(&block.raw)));
+        self.map_blocks(of_block, |(id, block)| {
+            profile.blocks.insert(id, block);
+            Ok(())
+        })?;
+        Ok(profile)
+    }
+
+    fn count_digits(&self, reading: &Reading, queries: &[DigitQuery]) -> Result<DigitCounts, ClusteringError> {
+        let mut counts = DigitCounts::new(queries.len());
+        let of_block = |block: &SourceBlock| {
+            let mut counts = DigitCounts::new(queries.len());
+            reading.count_digits(&block.raw, queries, &mut counts);
+            Ok(counts)
+        };
+        self.map_blocks(of_block, |more| {
+            counts.merge(more);
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
+        let mut blocks: Vec<Result<Block, ClusteringError>> = Vec::new();
+        self.map_blocks(|block| prepare_block(preparation, &block.raw), |block| {
+            blocks.push(Ok(block));
+            Ok(())
+        })?;
+        self.device.load(preparation, &mut blocks.into_iter())
+    }
+
+    fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
+        let mut description = Description::empty(centroids.n_clusters(), centroids.n_features());
+        let assigner = Assigner::new(centroids, self.device.isa());
+        let of_block = |source: &SourceBlock| {
+            let block = prepare_block(preparation, &source.raw)?;
+            Ok(Description::of_block(&source.raw, &assigner.block_labels(&block), centroids.n_clusters()))
+        };
+        self.map_blocks(of_block, |more| {
+            description.merge(more);
+            Ok(())
+        })?;
+        Ok(description)
+    }
+}

@@ -1,0 +1,32 @@
+//! `shoal`, the one binary: arguments, environment, terminal and clock on one side, the library crates on the other.
+//!
+//! This crate alone reads what the surroundings give. It turns arguments into values once, starts what they ask for, and
+//! shows what comes back; nothing deeper down looks at a flag, a variable or the time of day.
+
+mod args;
+mod commands;
+mod job_file;
+mod local;
+mod output;
+mod progress;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match commands::run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever a library's message looks like.
+            let message = error.to_string();
+            let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("error: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The report as text that a marketer can read.
+
+use shoal_domain::Report;
+use shoal_domain::job::Silhouette;
+use shoal_domain::model::{Apart, Segment};
+use std::fmt::Write;
+
+/// A feature whose segment mean is less than this many standard deviations from everybody's is not worth a word.
+const WORTH_A_WORD: f64 = 0.25;
+
+/// Renders the report.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    headline(&mut text, report);
+    text.push('\n');
+    segment_table(&mut text, report);
+    text.push('\n');
+    for segment in by_size(report) {
+        let _ = writeln!(text, "  segment {}: {}", segment.label, what_sets_apart(segment));
+    }
+    text.push('\n');
+    scores(&mut text, report);
+    for warning in &report.warnings {
+        let _ = writeln!(text, "note: {warning}");
+    }
+    text
+}
+
+fn headline(text: &mut String, report: &Report) {
+    let customers = grouped(report.n_samples);
+    let rest = if report.converged { "at rest" } else { "not at rest" };
+    let _ = writeln!(
+        text,
+        "{customers} customers in {} segments by {} ({} passes, {rest}; {} {})",
+        report.n_clusters,
+        report.features.join(", "),
+        report.n_iter,
+        report.ran_on.mode,
+        report.ran_on.devices.join(" + "),
+    );
+}
+
+fn by_size(report: &Report) -> Vec<&Segment> {
+    let mut segments: Vec<&Segment> = report.segments.iter().collect();
+    segments.sort_by_key(|segment| (std::cmp::Reverse(segment.size), segment.label));
+    segments
+}
+
+fn segment_table(text: &mut String, report: &Report) {
+    let mut header = vec!["segment".to_owned(), "customers".to_owned(), "share".to_owned()];
+    header.extend(report.features.iter().map(|feature| format!("mean {feature}")));
+    header.push("silhouette".to_owned());
+    let mut rows = vec![header];
+    for segment in by_size(report) {
+        let share = format!("{:.1} %", segment.share * 100.0);
+        let mut row = vec![segment.label.to_string(), grouped(segment.size), share];
+        row.extend(segment.mean.iter().map(|mean| number(*mean)));
+        row.push(segment.silhouette.map_or("-".to_owned(), |silhouette| format!("{silhouette:.3}")));
+        rows.push(row);
+    }
+    let widths: Vec<usize> =
+        (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  "));
+    }
+}
+
+/// "monetary 2.9x the average (+2.4 sd), recency 0.2x (-0.4 sd)".
+fn what_sets_apart(segment: &Segment) -> String {
+    if segment.size == 0 {
+        return "empty".to_owned();
+    }
+    let phrase = |apart: &Apart| {
+        let deviations = format!("{:+.1} sd", apart.z);
+        match apart.ratio {
+            Some(ratio) => format!("{} {ratio:.2}x the average ({deviations})", apart.feature),
+            None => format!("{} {deviations} from the average", apart.feature),
+        }
+    };
+    let told: Vec<String> = segment.apart.iter().filter(|apart| apart.z.abs() >= WORTH_A_WORD).map(phrase).collect();
+    if told.is_empty() { "close to the average in every feature".to_owned() } else { told.join(", ") }
+}
+
+fn scores(text: &mut String, report: &Report) {
+    let scores = &report.scores;
+    let mut parts = Vec::new();
+    if let (Some(silhouette), Some(mode)) = (scores.silhouette, scores.silhouette_mode) {
+        parts.push(match (mode, scores.silhouette_standard_error, scores.silhouette_rows) {
+            (Silhouette::Sampled, Some(error), Some(n_rows)) => {
+                format!("silhouette {silhouette:.4} +- {error:.4} (standard error, {} rows sampled)", grouped(n_rows))
+            }
+            _ => format!("silhouette {silhouette:.4} (exact)"),
+        });
+    }
+    parts.extend(scores.davies_bouldin.map(|score| format!("Davies-Bouldin {score:.4}")));
+    parts.extend(scores.calinski_harabasz.map(|score| format!("Calinski-Harabasz {score:.1}")));
+    parts.push(format!("inertia {:.4}", report.inertia));
+    let _ = writeln!(text, "{}", parts.join(", "));
+    let seconds = |phase: &str| report.timings.iter().find(|timing| timing.phase == phase).map(|timing| timing.seconds);
+    if let Some(total) = seconds("total") {
+        let shown = report.timings.iter().filter(|timing| timing.phase != "total" && timing.seconds >= 0.01);
+        let parts: Vec<String> = shown.map(|timing| format!("{} {:.2}", timing.phase, timing.seconds)).collect();
+        let _ = writeln!(text, "{total:.2} s: {}", parts.join(", "));
+    }
+}
+
+/// 1,469,307.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (idx, digit) in digits.chars().enumerate() {
+        if idx > 0 && (digits.len() - idx) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Four or more significant digits, without noise.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1000.0 => format!("{}{}", if value < 0.0 { "-" } else { "" }, grouped(size.round() as u64)),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.01 || size == 0.0 => format!("{value:.3}"),
+        _ => format!("{value:.2e}"),
+    }
+}

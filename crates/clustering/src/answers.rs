@@ -1,0 +1,334 @@
+//! The answers. Each is a [`Merge`], exact where it adds, so that it does not matter who answered when.
+
+use shoal_domain::{BlockId, Centroids, Merge, RawBlock};
+use shoal_stats::{ColumnMoments, ExactSum};
+use std::collections::BTreeMap;
+
+/// What one Lloyd pass leaves: per cluster the count, weight and sum of its rows, and the inertia.
+#[derive(Debug, Clone)]
+pub struct Partial {
+    /// Rows of each cluster, n_clusters.
+    pub counts: Vec<u64>,
+    /// Weight of each cluster in units of the weight grid; the count where the data set has no weights.
+    pub weights: Vec<i128>,
+    /// Weighted sum of each cluster's rows in units of the grid, n_clusters x n_features.
+    pub sums: Vec<i128>,
+    /// Sum of weight x squared distance to the nearest centroid.
+    pub inertia: ExactSum,
+}
+
+impl Partial {
+    /// The partial of no rows.
+    pub fn empty(n_clusters: usize, n_features: usize) -> Self {
+        Self {
+            counts: vec![0; n_clusters],
+            weights: vec![0; n_clusters],
+            sums: vec![0; n_clusters * n_features],
+            inertia: ExactSum::default(),
+        }
+    }
+
+    /// Clusters.
+    pub fn n_clusters(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Columns.
+    pub fn n_features(&self) -> usize {
+        self.sums.len() / self.counts.len()
+    }
+
+    /// The clusters without any weight.
+    pub fn empty_clusters(&self) -> Vec<usize> {
+        (0..self.n_clusters()).filter(|cluster| self.weights[*cluster] == 0).collect()
+    }
+
+    /// The sum of one cluster, n_features.
+    pub fn sum(&self, cluster: usize) -> &[i128] {
+        &self.sums[cluster * self.n_features()..(cluster + 1) * self.n_features()]
+    }
+
+    /// The mean of a cluster in prepared units, n_features float64; none when the cluster has no weight.
+    pub fn mean(&self, cluster: usize, units: &[f64]) -> Option<Vec<f64>> {
+        let weight = self.weights[cluster];
+        let mean_of = |(sum, unit): (&i128, &f64)| *sum as f64 / weight as f64 * unit;
+        (weight > 0).then(|| self.sum(cluster).iter().zip(units).map(mean_of).collect())
+    }
+
+    /// The means of all clusters as centroids; a cluster without weight keeps its row of `previous`.
+    pub fn means(&self, units: &[f64], previous: &Centroids) -> Centroids {
+        let values = (0..self.n_clusters()).flat_map(|cluster| match self.mean(cluster, units) {
+            Some(mean) => mean.into_iter().map(|value| value as f32).collect(),
+            None => previous.row(cluster).to_vec(),
+        });
+        Centroids::new(self.n_clusters(), self.n_features(), values.collect())
+            .expect("a mean of float32 numbers is a finite float32 number")
+    }
+
+    /// Moves a row from the cluster it was counted in to the cluster `to`.
+    pub fn relocate(&mut self, row: &PickedRow, to: usize, units: &[f64]) {
+        let from = row.cluster as usize;
+        let n_features = self.n_features();
+        let weight = i128::from(row.weight);
+        for (column, (value, unit)) in row.values.iter().zip(units).enumerate() {
+            let addend = weight * (f64::from(*value) / unit) as i128;
+            self.sums[from * n_features + column] -= addend;
+            self.sums[to * n_features + column] += addend;
+        }
+        self.weights[from] -= weight;
+        self.weights[to] += weight;
+        self.counts[from] -= 1;
+        self.counts[to] += 1;
+    }
+}
+
+impl Merge for Partial {
+    fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.weights.iter_mut().zip(other.weights).for_each(|(weight, more)| *weight += more);
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum += more);
+        self.inertia.merge(other.inertia);
+    }
+}
+
+/// A row that was drawn or looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PickedRow {
+    /// Its place: rows with a smaller number come first.
+    pub order: f64,
+    /// Its number in the data set, which settles ties.
+    pub row: u64,
+    /// The cluster it was nearest to; 0 where no centroids were given.
+    pub cluster: u32,
+    /// Its weight in units of the weight grid.
+    pub weight: u64,
+    /// Its prepared values, n_features.
+    pub values: Vec<f32>,
+}
+
+impl PickedRow {
+    fn place(&self) -> (f64, u64) {
+        (self.order, self.row)
+    }
+}
+
+/// The first `n` rows in order.
+#[derive(Debug, Clone)]
+pub struct Picked {
+    n: usize,
+    rows: Vec<PickedRow>,
+}
+
+impl Picked {
+    /// No rows yet.
+    pub fn new(n: usize) -> Self {
+        Self { n, rows: Vec::new() }
+    }
+
+    /// Takes a row if it may be among the first `n`; its values are made only then.
+    pub fn offer(&mut self, order: f64, row: u64, make: impl FnOnce() -> (u32, u64, Vec<f32>)) {
+        if !order.is_finite() || self.n == 0 {
+            return;
+        }
+        // Between two prunings the vector may hold up to 2n rows, of which the first n are sorted.
+        if self.rows.get(self.n - 1).is_some_and(|last| (order, row) > last.place()) {
+            return;
+        }
+        let (cluster, weight, values) = make();
+        self.rows.push(PickedRow { order, row, cluster, weight, values });
+        if self.rows.len() == self.n || self.rows.len() >= 2 * self.n {
+            self.prune();
+        }
+    }
+
+    /// The rows in order, at most `n`.
+    pub fn into_rows(mut self) -> Vec<PickedRow> {
+        self.prune();
+        self.rows
+    }
+
+    fn prune(&mut self) {
+        self.rows.sort_by(|a, b| a.order.total_cmp(&b.order).then(a.row.cmp(&b.row)));
+        self.rows.truncate(self.n);
+    }
+}
+
+impl Merge for Picked {
+    fn merge(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.prune();
+    }
+}
+
+/// Distances of the rows of each cluster to a point of it.
+#[derive(Debug, Clone)]
+pub struct Spread {
+    /// Rows of each cluster.
+    pub counts: Vec<u64>,
+    /// Sum of distances, one a cluster.
+    pub distances: Vec<ExactSum>,
+    /// Sum of squared distances, one a cluster.
+    pub squares: Vec<ExactSum>,
+}
+
+impl Spread {
+    /// The spread of no rows.
+    pub fn empty(n_clusters: usize) -> Self {
+        let sums = vec![ExactSum::default(); n_clusters];
+        Self { counts: vec![0; n_clusters], distances: sums.clone(), squares: sums }
+    }
+}
+
+impl Merge for Spread {
+    fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.distances.iter_mut().zip(other.distances).for_each(|(sum, more)| sum.merge(more));
+        self.squares.iter_mut().zip(other.squares).for_each(|(sum, more)| sum.merge(more));
+    }
+}
+
+/// For each queried row the sums of its distances to every cluster, n_rows x n_clusters, in units of the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DistanceSums(pub Vec<i128>);
+
+impl Merge for DistanceSums {
+    fn merge(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+/// The rows of a block, to be sent as a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryRows {
+    /// n_rows x n_features, row-major.
+    pub values: Vec<f32>,
+    /// The cluster of each row.
+    pub clusters: Vec<u32>,
+}
+
+/// Labels and distances of the rows of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockLabels {
+    /// The nearest centroid of each row, the lowest one on ties.
+    pub labels: Vec<u32>,
+    /// Its distance in prepared units.
+    pub distances: Vec<f64>,
+    /// Which rows of the raw block these are, when some were dropped.
+    pub kept: Option<Vec<u32>>,
+}
+
+/// What reading all raw rows once tells, block by block.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// Kept apart by block, since moments are joined in block order.
+    pub blocks: BTreeMap<BlockId, ProfiledBlock>,
+}
+
+/// What reading one raw block tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfiledBlock {
+    /// Rows read.
+    pub n_rows: u64,
+    /// Rows that the reading keeps.
+    pub n_kept: u64,
+    /// Moments of each column.
+    pub columns: Vec<ColumnMoments>,
+    /// Largest weight; 1 where the data set has none.
+    pub max_weight: Option<f64>,
+    /// The first value that the reading cannot take.
+    pub unusable: Option<Unusable>,
+    /// Hash of the rows.
+    pub digest: [u8; 32],
+}
+
+/// A value that a reading cannot take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unusable {
+    /// The row in the data set, from 0.
+    pub row: u64,
+    /// The column.
+    pub column: usize,
+    /// The value; NaN when it is missing.
+    pub value: f64,
+}
+
+impl Profile {
+    /// The moments of a column over all blocks.
+    pub fn moments(&self, column: usize) -> ColumnMoments {
+        self.blocks.values().fold(ColumnMoments::EMPTY, |sum, block| sum.then(block.columns[column]))
+    }
+
+    /// Rows read.
+    pub fn n_rows(&self) -> u64 {
+        self.blocks.values().map(|block| block.n_rows).sum()
+    }
+
+    /// Rows that the reading keeps.
+    pub fn n_kept(&self) -> u64 {
+        self.blocks.values().map(|block| block.n_kept).sum()
+    }
+
+    /// Largest weight, where the data set has weights.
+    pub fn max_weight(&self) -> Option<f64> {
+        self.blocks.values().filter_map(|block| block.max_weight).reduce(f64::max)
+    }
+
+    /// BLAKE3 over the digests of all blocks in order, in hexadecimal digits.
+    pub fn data_digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        self.blocks.values().for_each(|block| {
+            hasher.update(&block.digest);
+        });
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+impl Merge for Profile {
+    fn merge(&mut self, other: Self) {
+        self.blocks.extend(other.blocks);
+    }
+}
+
+/// Raw columns summed by cluster.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Values that are there, n_clusters x n_features.
+    pub counts: Vec<u64>,
+    /// Their sums, n_clusters x n_features.
+    pub sums: Vec<ExactSum>,
+}
+
+impl Description {
+    /// The description of no rows.
+    pub fn empty(n_clusters: usize, n_features: usize) -> Self {
+        let n = n_clusters * n_features;
+        Self { counts: vec![0; n], sums: vec![ExactSum::default(); n] }
+    }
+
+    /// The description of one block, whose kept rows have these labels.
+    pub fn of_block(raw: &RawBlock, labels: &BlockLabels, n_clusters: usize) -> Self {
+        let n_features = raw.columns().len();
+        let mut description = Self::empty(n_clusters, n_features);
+        for (column, values) in raw.columns().iter().enumerate() {
+            let mut sums = vec![0.0; n_clusters];
+            for (idx, label) in labels.labels.iter().enumerate() {
+                let row = labels.kept.as_ref().map_or(idx, |kept| kept[idx] as usize);
+                if !values[row].is_nan() {
+                    sums[*label as usize] += values[row];
+                    description.counts[*label as usize * n_features + column] += 1;
+                }
+            }
+            for (cluster, sum) in sums.into_iter().enumerate() {
+                description.sums[cluster * n_features + column].add(sum);
+            }
+        }
+        description
+    }
+}
+
+impl Merge for Description {
+    fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| sum.merge(more));
+    }
+}

@@ -1,0 +1,89 @@
+use shoal_domain::DomainError;
+use thiserror::Error;
+
+/// Why a clustering could not be done.
+#[derive(Debug, Error)]
+pub enum ClusteringError {
+    /// A value was impossible.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// The data set has no rows.
+    #[error("the data set has no rows")]
+    NoRows,
+    /// Every row had a missing value and was dropped.
+    #[error("no rows are left: all {n_rows} have a missing value (prepare.missing: drop)")]
+    AllDropped {
+        /// Rows before.
+        n_rows: u64,
+    },
+    /// There are fewer rows than clusters.
+    #[error("kmeans.n_clusters is {n_clusters}, but the data set has only {n_samples} rows")]
+    TooFewRows {
+        /// Clusters asked for.
+        n_clusters: usize,
+        /// Rows there are.
+        n_samples: u64,
+    },
+    /// All weights are 0.
+    #[error("the sample weights of all rows are 0")]
+    NoWeight,
+    /// A value is missing and the job says that none may be.
+    #[error("row {row}, column `{column}`: the value is missing (prepare.missing can drop or fill it)")]
+    Missing {
+        /// The row, counted from 1.
+        row: u64,
+        /// The column's name.
+        column: String,
+    },
+    /// A value has no logarithm.
+    #[error("row {row}, column `{column}`: {value} has no log1p; values must be greater than -1")]
+    Log1p {
+        /// The row, counted from 1.
+        row: u64,
+        /// The column's name.
+        column: String,
+        /// The value.
+        value: f64,
+    },
+    /// A column has no values that a missing one could be filled from.
+    #[error("column `{column}`: every value is missing")]
+    EmptyColumn {
+        /// The column's name.
+        column: String,
+    },
+    /// Prepared values do not fit into float32.
+    #[error("column `{column}`: values up to {bound:e} do not fit; choose a prepare.scale other than none")]
+    TooLarge {
+        /// The column's name.
+        column: String,
+        /// A bound of its prepared values.
+        bound: f64,
+    },
+    /// A warm start does not fit the job.
+    #[error("kmeans.warm_start: the model has {model}, the job {job}")]
+    WarmStart {
+        /// What the model has.
+        model: String,
+        /// What the job has.
+        job: String,
+    },
+    /// The job was cancelled between two passes.
+    #[error("cancelled")]
+    Cancelled,
+    /// A block was asked for that is not here.
+    #[error("block {block} is not here")]
+    NoSuchBlock {
+        /// Its number.
+        block: u64,
+    },
+    /// Where the rows are could not answer.
+    #[error("{0}")]
+    Rows(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ClusteringError {
+    /// Wraps the error of whatever holds the rows: a file, a worker, a device.
+    pub fn rows(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Rows(error.into())
+    }
+}

@@ -1,0 +1,129 @@
+//! All starts of a job over the same passes.
+
+use super::lloyd::{Lloyd, Progress};
+use super::seed::seed;
+use crate::answers::Partial;
+use crate::error::ClusteringError;
+use crate::observer::{Event, Observer, PassRecord, Phase};
+use crate::questions::Shard;
+use shoal_domain::{Centroids, job::Init};
+
+/// Numbers that one question may carry down; a partial carries four times as many bytes up. 1 Mi centroids values are
+/// 4 MiB down and 16 MiB up, well under what a message may have (`shoal_wire::MAX_MESSAGE_BYTES`).
+const MAX_VALUES_PER_QUESTION: usize = 1 << 20;
+
+/// How many sets of centroids, of so many values each, one question may hold; at least 1.
+pub(super) fn sets_per_question(n_values: usize) -> usize {
+    (MAX_VALUES_PER_QUESTION / n_values.max(1)).max(1)
+}
+
+/// Where a fit starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// `n_init` starts chosen at random.
+    Seeded {
+        /// How.
+        init: Init,
+        /// How many.
+        n_init: usize,
+        /// Seed of the random numbers.
+        seed: u64,
+    },
+    /// One start from these centroids.
+    From(Centroids),
+}
+
+/// What a fit needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitParams {
+    /// Clusters.
+    pub n_clusters: usize,
+    /// Where to start.
+    pub start: Start,
+    /// Most passes of a start.
+    pub max_iter: usize,
+    /// Converged when the summed squared shift of the centroids is at most this.
+    pub shift_squared_max: f64,
+    /// Grid step of each column.
+    pub units: Vec<f64>,
+}
+
+/// The best start.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    /// Its centroids.
+    pub centroids: Centroids,
+    /// What assigning all rows to exactly these centroids gives: sizes, sums, inertia.
+    pub partial: Partial,
+    /// Its passes.
+    pub n_iter: usize,
+    /// Whether it came to rest before `max_iter`.
+    pub converged: bool,
+    /// Which start it was.
+    pub start: usize,
+}
+
+/// Fits k-means and returns the start with the lowest inertia, the first one on ties.
+pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -> Result<Fit, ClusteringError> {
+    emit(observer, Event::Phase(Phase::Seed))?;
+    let initial = match &params.start {
+        Start::From(centroids) => vec![centroids.clone()],
+        Start::Seeded { init, n_init, seed: number } => {
+            seed(shard, *init, params.n_clusters, *n_init, *number)?
+        }
+    };
+    emit(observer, Event::Phase(Phase::Fit))?;
+    let start = |centroids| Lloyd::new(centroids, params.units.clone(), params.max_iter, params.shift_squared_max);
+    let mut starts: Vec<Lloyd> = initial.into_iter().map(start).collect();
+    loop {
+        let is_active = |start: &usize| starts[*start].progress() == Progress::Continue;
+        let active: Vec<usize> = (0..starts.len()).filter(is_active).collect();
+        if active.is_empty() {
+            break;
+        }
+        let partials = assign(shard, active.iter().map(|start| starts[*start].centroids().clone()).collect())?;
+        let mut n_active = active.len();
+        for (start, partial) in active.into_iter().zip(partials) {
+            let record = advance(shard, &mut starts[start], partial)?;
+            n_active -= usize::from(starts[start].progress() != Progress::Continue);
+            emit(observer, Event::Pass(PassRecord { start, n_active, ..record }))?;
+        }
+    }
+    // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
+    let partials = assign(shard, starts.iter().map(|start| start.centroids().clone()).collect())?;
+    let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
+    let best = (0..starts.len()).min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
+    Ok(Fit {
+        centroids: starts[best].centroids().clone(),
+        partial: partials.into_iter().nth(best).expect("one partial a start"),
+        n_iter: starts[best].n_iter(),
+        converged: starts[best].progress() == Progress::Converged,
+        start: best,
+    })
+}
+
+fn advance(shard: &dyn Shard, start: &mut Lloyd, partial: Partial) -> Result<PassRecord, ClusteringError> {
+    let n_empty = partial.empty_clusters().len();
+    let strays = match n_empty {
+        0 => Vec::new(),
+        _ => shard.farthest(start.centroids(), n_empty)?.into_rows(),
+    };
+    let inertia = partial.inertia.value();
+    start.advance(partial, &strays);
+    Ok(PassRecord { start: 0, n_iter: start.n_iter(), inertia, shift: start.shift(), n_active: 0 })
+}
+
+/// Asks about all sets, in as few questions as their size allows.
+fn assign(shard: &dyn Shard, sets: Vec<Centroids>) -> Result<Vec<Partial>, ClusteringError> {
+    let per_question = sets_per_question(sets.first().map_or(1, |set| set.values().len()));
+    let mut partials = Vec::with_capacity(sets.len());
+    for sets in sets.chunks(per_question) {
+        partials.extend(shard.assign(sets)?);
+    }
+    Ok(partials)
+}
+
+/// Tells the observer, who may cancel.
+pub(crate) fn emit(observer: &mut dyn Observer, event: Event) -> Result<(), ClusteringError> {
+    if observer.event(event).is_break() { Err(ClusteringError::Cancelled) } else { Ok(()) }
+}

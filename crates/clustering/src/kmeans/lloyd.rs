@@ -1,0 +1,88 @@
+//! Lloyd's algorithm without I/O.
+
+use crate::answers::{Partial, PickedRow};
+use shoal_domain::Centroids;
+
+/// What a pass has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Another pass is needed.
+    Continue,
+    /// The centroids have come to rest.
+    Converged,
+    /// `max_iter` passes were made and the centroids still move. The result is usable; it says so.
+    Exhausted,
+}
+
+/// One start of k-means (Lloyd 1982), between two passes.
+///
+/// ```text
+/// while progress is Continue:
+///     partial = assign every row to its nearest centroid, sum by cluster     (the caller, anywhere)
+///     progress = lloyd.advance(partial)                                      (here)
+/// ```
+#[derive(Debug, Clone)]
+pub struct Lloyd {
+    centroids: Centroids,
+    units: Vec<f64>,
+    max_iter: usize,
+    shift_squared_max: f64,
+    n_iter: usize,
+    shift: f64,
+    progress: Progress,
+}
+
+impl Lloyd {
+    /// Starts from some centroids. `units` are the grid steps of the columns; the start has converged when the centroids'
+    /// summed squared shift is at most `shift_squared_max`.
+    pub fn new(initial: Centroids, units: Vec<f64>, max_iter: usize, shift_squared_max: f64) -> Self {
+        let progress = Progress::Continue;
+        Self { centroids: initial, units, max_iter, shift_squared_max, n_iter: 0, shift: f64::INFINITY, progress }
+    }
+
+    /// The centroids that the next pass should assign rows to.
+    pub fn centroids(&self) -> &Centroids {
+        &self.centroids
+    }
+
+    /// Passes made.
+    pub fn n_iter(&self) -> usize {
+        self.n_iter
+    }
+
+    /// Square root of the centroids' summed squared movement in the last pass.
+    pub fn shift(&self) -> f64 {
+        self.shift
+    }
+
+    /// What the last pass has led to.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Moves the centroids to the means of what the pass assigned to them.
+    ///
+    /// `strays` are needed when the partial has clusters without weight: the rows farthest from their centroids, the
+    /// farthest first. Each becomes the centroid of an empty cluster, as in scikit-learn. With fewer strays than empty
+    /// clusters (fewer distinct rows than clusters) the rest keep their centroids and stay empty.
+    pub fn advance(&mut self, mut partial: Partial, strays: &[PickedRow]) -> Progress {
+        for (cluster, stray) in partial.empty_clusters().into_iter().zip(strays) {
+            partial.relocate(stray, cluster, &self.units);
+        }
+        let moved = partial.means(&self.units, &self.centroids);
+        let shift_squared = moved.shift_squared(&self.centroids);
+        self.centroids = moved;
+        self.n_iter += 1;
+        self.shift = shift_squared.sqrt();
+        // Sums are exact, so rows that keep their labels leave the centroids exactly where they were: a shift of 0 is
+        // what other libraries test as "no label has changed".
+        self.progress = if shift_squared <= self.shift_squared_max {
+            Progress::Converged
+        } else if self.n_iter == self.max_iter {
+            Progress::Exhausted
+        } else {
+            Progress::Continue
+        };
+        self.progress
+    }
+}

@@ -1,0 +1,13 @@
+//! k-means: seeding, Lloyd's algorithm, restarts.
+//!
+//! [`Lloyd`] is the algorithm as a value, without I/O: it holds centroids, takes what a pass over the data found, and
+//! says whether to go on. [`fit`] drives all restarts of a job over the same passes, so that a restart costs arithmetic
+//! but no extra trip to the rows; one that has converged drops out.
+
+mod fit;
+mod lloyd;
+mod seed;
+
+pub use fit::{Fit, FitParams, Start, fit};
+pub(crate) use fit::emit;
+pub use lloyd::{Lloyd, Progress};

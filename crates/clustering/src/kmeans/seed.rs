@@ -1,0 +1,168 @@
+//! First centroids.
+//!
+//! All random choices are exponential races (see [`RandomStream::arrival`]): each row draws its arrival time from its own
+//! random number, and the first to arrive are chosen. A race needs one pass, merges by taking the earlier rows, and does
+//! not depend on where rows are.
+
+use super::fit::sets_per_question;
+use crate::answers::PickedRow;
+use crate::cpu::squared_distance;
+use crate::error::ClusteringError;
+use crate::questions::{Draw, Shard};
+use shoal_domain::{Centroids, job::Init};
+use shoal_stats::RandomStream;
+
+/// Rounds of k-means||. Bahmani et al. find that five suffice and that more gain little.
+const PARALLEL_ROUNDS: u64 = 5;
+/// Candidates of a k-means|| round, as a multiple of n_clusters: their "oversampling factor" of 2k.
+const CANDIDATES_PER_CLUSTER: usize = 2;
+/// Random streams that one start may use; starts are this far apart.
+const STREAMS_PER_START: u64 = 1 << 32;
+
+/// First centroids of `n_init` starts.
+pub(super) fn seed(
+    shard: &dyn Shard,
+    init: Init,
+    n_clusters: usize,
+    n_init: usize,
+    seed: u64,
+) -> Result<Vec<Centroids>, ClusteringError> {
+    let stream = |start: u64, use_idx: u64| RandomStream { seed, stream: start * STREAMS_PER_START + use_idx };
+    let starts: Vec<u64> = (0..n_init as u64).collect();
+    let seeding = Seeding { shard, n_clusters, stream: &stream };
+    match init {
+        Init::Random => seeding.random(&starts),
+        Init::PlusPlus => seeding.plus_plus(&starts),
+        Init::Parallel => seeding.parallel(&starts),
+    }
+}
+
+struct Seeding<'a> {
+    shard: &'a dyn Shard,
+    n_clusters: usize,
+    /// The random stream of a start for its n-th use.
+    stream: &'a dyn Fn(u64, u64) -> RandomStream,
+}
+
+impl Seeding<'_> {
+    /// Distinct rows, each with a chance in proportion to its weight.
+    fn random(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+        let draw = |start: &u64| Draw { n: self.n_clusters, far_from: None, stream: (self.stream)(*start, 0) };
+        let drawn = self.draw(starts.iter().map(draw).collect())?;
+        drawn.into_iter().map(|rows| self.filled_up(rows)).collect()
+    }
+
+    /// k-means++ (Arthur & Vassilvitskii 2007): each next centroid is a row drawn with probability proportional to its
+    /// weight times its squared distance to the nearest centroid so far.
+    fn plus_plus(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+        let mut chosen: Vec<Vec<PickedRow>> = vec![Vec::new(); starts.len()];
+        for round in 0..self.n_clusters as u64 {
+            self.draw_more(starts, &mut chosen, round, 1)?;
+        }
+        chosen.into_iter().map(|rows| self.filled_up(rows)).collect()
+    }
+
+    /// k-means|| (Bahmani, Moseley, Vattani, Kumar & Vassilvitskii 2012): a few rounds draw 2k candidates each in the
+    /// manner of k-means++, every candidate is weighted by the rows that are nearest to it, and weighted k-means++ picks
+    /// the centroids among them. Where the paper flips a coin for each row, and so draws about 2k, a race draws exactly 2k.
+    fn parallel(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+        let mut candidates: Vec<Vec<PickedRow>> = vec![Vec::new(); starts.len()];
+        self.draw_more(starts, &mut candidates, 0, 1)?;
+        for round in 1..=PARALLEL_ROUNDS {
+            self.draw_more(starts, &mut candidates, round, CANDIDATES_PER_CLUSTER * self.n_clusters)?;
+        }
+        let sets = candidates.iter().map(|rows| centroids_of(rows)).collect::<Result<Vec<_>, _>>()?;
+        let mut weights = Vec::with_capacity(sets.len());
+        for sets in sets.chunks(sets_per_question(sets.iter().map(|set| set.values().len()).max().unwrap_or(1))) {
+            weights.extend(self.shard.assign(sets)?.into_iter().map(|partial| partial.weights));
+        }
+        let reduce = |((set, weights), start): ((&Centroids, Vec<i128>), &u64)| {
+            let weights: Vec<f64> = weights.into_iter().map(|weight| weight as f64).collect();
+            greedy_plus_plus(set, &weights, self.n_clusters, (self.stream)(*start, PARALLEL_ROUNDS + 1))
+        };
+        sets.iter().zip(weights).zip(starts).map(reduce).collect()
+    }
+
+    /// Adds up to `n` rows to every start, far from those it has. Once every row lies on a chosen one, none arrive.
+    fn draw_more(
+        &self,
+        starts: &[u64],
+        chosen: &mut [Vec<PickedRow>],
+        round: u64,
+        n: usize,
+    ) -> Result<(), ClusteringError> {
+        let draw = |(start, rows): (&u64, &mut Vec<PickedRow>)| {
+            let far_from = if rows.is_empty() { None } else { Some(centroids_of(rows)?) };
+            Ok(Draw { n, far_from, stream: (self.stream)(*start, round) })
+        };
+        let draws = starts.iter().zip(chosen.iter_mut()).map(draw).collect::<Result<Vec<_>, ClusteringError>>()?;
+        for (rows, drawn) in chosen.iter_mut().zip(self.draw(draws)?) {
+            rows.extend(drawn);
+        }
+        Ok(())
+    }
+
+    fn draw(&self, draws: Vec<Draw>) -> Result<Vec<Vec<PickedRow>>, ClusteringError> {
+        let values_of = |draw: &Draw| draw.far_from.as_ref().map_or(0, |centroids| centroids.values().len());
+        let largest = draws.iter().map(values_of).max().unwrap_or(0);
+        let mut drawn = Vec::with_capacity(draws.len());
+        for draws in draws.chunks(sets_per_question(largest)) {
+            drawn.extend(self.shard.draw(draws)?.into_iter().map(|picked| picked.into_rows()));
+        }
+        Ok(drawn)
+    }
+
+    /// The rows as centroids; the last one again where there were too few distinct rows.
+    fn filled_up(&self, mut rows: Vec<PickedRow>) -> Result<Centroids, ClusteringError> {
+        let last = rows.last().ok_or(ClusteringError::NoWeight)?.clone();
+        rows.resize(self.n_clusters, last);
+        centroids_of(&rows)
+    }
+}
+
+fn centroids_of(rows: &[PickedRow]) -> Result<Centroids, ClusteringError> {
+    if rows.is_empty() {
+        return Err(ClusteringError::NoWeight);
+    }
+    Ok(Centroids::from_rows(rows.iter().map(|row| row.values.as_slice()))?)
+}
+
+/// Weighted greedy k-means++ among candidates in memory: of `2 + ln k` draws the one that lowers the inertia most is
+/// taken, as in scikit-learn.
+fn greedy_plus_plus(
+    candidates: &Centroids,
+    weights: &[f64],
+    n_clusters: usize,
+    stream: RandomStream,
+) -> Result<Centroids, ClusteringError> {
+    let n_candidates = candidates.n_clusters();
+    let n_trials = 2 + libm::log(n_clusters as f64) as usize;
+    let squares_to = |chosen: usize| candidates.rows().map(move |row| squared_distance(row, candidates.row(chosen)));
+    let mut nearest = vec![f64::INFINITY; n_candidates];
+    let mut chosen: Vec<usize> = Vec::with_capacity(n_clusters);
+    for round in 0..n_clusters {
+        // Weight alone decides the first draw; later on a candidate's weight counts times its squared distance.
+        let chance = |idx: usize| if round == 0 { weights[idx] } else { weights[idx] * nearest[idx] };
+        let arrival = |idx: usize| stream.arrival((round * n_candidates + idx) as u64, chance(idx));
+        let mut arrivals: Vec<(f64, usize)> = (0..n_candidates).map(|idx| (arrival(idx), idx)).collect();
+        arrivals.retain(|(arrival, _)| arrival.is_finite());
+        arrivals.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        arrivals.truncate(if round == 0 { 1 } else { n_trials });
+        let mut best: Option<(f64, usize, Vec<f64>)> = None;
+        for (_, trial) in arrivals {
+            let squares: Vec<f64> = nearest.iter().zip(squares_to(trial)).map(|(near, far)| near.min(far)).collect();
+            let inertia: f64 = squares.iter().zip(weights).map(|(square, weight)| square * weight).sum();
+            if best.as_ref().is_none_or(|(lowest, ..)| inertia < *lowest) {
+                best = Some((inertia, trial, squares));
+            }
+        }
+        let Some((_, trial, squares)) = best else {
+            break;
+        };
+        chosen.push(trial);
+        nearest = squares;
+    }
+    let last = *chosen.last().ok_or(ClusteringError::NoWeight)?;
+    chosen.resize(n_clusters, last);
+    Ok(Centroids::from_rows(chosen.into_iter().map(|idx| candidates.row(idx)))?)
+}

@@ -1,0 +1,78 @@
+//! What an algorithm tells while it runs. Nothing in here prints or measures time; whoever listens may do both.
+
+use std::ops::ControlFlow;
+
+/// The parts of a job in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows are read once: moments, missing values, digest.
+    Profile,
+    /// Rows are read again, scaled and placed.
+    Prepare,
+    /// First centroids are chosen.
+    Seed,
+    /// Lloyd passes.
+    Fit,
+    /// Scores are computed.
+    Validate,
+    /// Segments are described in the customer's units.
+    Describe,
+}
+
+impl Phase {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Prepare => "prepare",
+            Self::Seed => "seed",
+            Self::Fit => "fit",
+            Self::Validate => "validate",
+            Self::Describe => "describe",
+        }
+    }
+}
+
+/// One Lloyd pass of one start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PassRecord {
+    /// Which start, from 0.
+    pub start: usize,
+    /// Its pass, from 1.
+    pub n_iter: usize,
+    /// Inertia of the centroids that the pass began with.
+    pub inertia: f64,
+    /// Square root of the summed squared movement of the centroids.
+    pub shift: f64,
+    /// Starts that are still running after this pass.
+    pub n_active: usize,
+}
+
+/// A step of the job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// A phase begins.
+    Phase(Phase),
+    /// A Lloyd pass has ended.
+    Pass(PassRecord),
+    /// So many rows have their silhouette.
+    Silhouette {
+        /// Rows done.
+        n_done: u64,
+        /// Rows wanted.
+        n_rows: u64,
+    },
+}
+
+/// Listens to a job and may stop it between two steps.
+pub trait Observer {
+    /// Takes a step; `Break` cancels the job.
+    fn event(&mut self, event: Event) -> ControlFlow<()>;
+}
+
+/// Listens to nothing.
+impl Observer for () {
+    fn event(&mut self, _: Event) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}

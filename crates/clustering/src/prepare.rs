@@ -1,0 +1,272 @@
+//! Fits a preparation to a data set and applies it to a block.
+
+use crate::answers::{Profile, ProfiledBlock, Unusable};
+use crate::error::ClusteringError;
+use crate::questions::Rows;
+use shoal_domain::job::{Missing, PrepareSpec, Scale};
+use shoal_domain::prepare::{GRID_BITS, WEIGHT_BITS};
+use shoal_domain::{BLOCK_ROWS, Block, ColumnPreparation, Preparation, RawBlock, Transform};
+use shoal_stats::{ColumnMoments, DigitCounts, DigitQuery, QuantileSearch};
+
+// A float64 adds the grid values of one block without rounding; the CPU engine relies on it.
+const _: () = assert!(GRID_BITS as u32 + BLOCK_ROWS.ilog2() <= f64::MANTISSA_DIGITS);
+
+/// How raw columns are read for statistics: what stands for a missing value, and the transform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The transform of all columns.
+    pub transform: Transform,
+    /// What stands for a missing value in each column; empty when nothing does.
+    pub fills: Vec<f64>,
+    /// Rows with a missing value are left out.
+    pub drop_missing: bool,
+}
+
+impl Reading {
+    /// The values as they are, missing ones counted.
+    pub const AS_IS: Self = Self { transform: Transform::Identity, fills: Vec::new(), drop_missing: false };
+
+    /// The column's values of the rows that are read, NaN where one is missing.
+    fn values<'a>(&'a self, block: &'a RawBlock, column: usize, kept: &'a [bool]) -> impl Iterator<Item = f64> + Clone + 'a {
+        let fill = self.fills.get(column).copied().unwrap_or(f64::NAN);
+        let read = move |value: f64| {
+            let value = if value.is_nan() { fill } else { value };
+            match self.transform {
+                Transform::Identity => value,
+                Transform::Log1p => libm::log1p(value),
+            }
+        };
+        block.columns()[column].iter().zip(kept).filter(|(_, kept)| **kept).map(move |(value, _)| read(*value))
+    }
+
+    fn kept(&self, block: &RawBlock) -> Vec<bool> {
+        kept_rows(block, self.drop_missing)
+    }
+
+    /// What reading one block tells.
+    pub fn profile(&self, block: &RawBlock) -> ProfiledBlock {
+        let kept = self.kept(block);
+        let columns = (0..block.columns().len()).map(|column| ColumnMoments::of(self.values(block, column, &kept)));
+        ProfiledBlock {
+            n_rows: block.n_rows() as u64,
+            n_kept: kept.iter().filter(|kept| **kept).count() as u64,
+            columns: columns.collect(),
+            max_weight: block.weights().map(|weights| weights.iter().copied().fold(0.0, f64::max)),
+            unusable: self.first_unusable(block),
+            digest: block.digest(),
+        }
+    }
+
+    /// Counts digits of one block, see [`shoal_stats::QuantileSearch`].
+    pub fn count_digits(&self, block: &RawBlock, queries: &[DigitQuery], counts: &mut DigitCounts) {
+        let kept = self.kept(block);
+        for (query_idx, query) in queries.iter().enumerate() {
+            counts.count(query_idx, query, self.values(block, query.column, &kept));
+        }
+    }
+
+    /// The first value of the block that is missing or has no transform, by row, then by column.
+    fn first_unusable(&self, block: &RawBlock) -> Option<Unusable> {
+        let usable = |value: f64| match self.transform {
+            Transform::Identity => !value.is_nan(),
+            Transform::Log1p => value > -1.0,
+        };
+        let in_row = |row: usize| {
+            let bad = |column: &usize| !usable(block.columns()[*column][row]);
+            let column = (0..block.columns().len()).find(bad)?;
+            let value = block.columns()[column][row];
+            Some(Unusable { row: block.id().first_row() + row as u64, column, value })
+        };
+        let is_clean = |values: &Vec<f64>| values.iter().copied().all(usable);
+        if block.columns().iter().all(is_clean) { None } else { (0..block.n_rows()).find_map(in_row) }
+    }
+}
+
+fn kept_rows(block: &RawBlock, drop_missing: bool) -> Vec<bool> {
+    let mut kept = vec![true; block.n_rows()];
+    for column in block.columns().iter().filter(|_| drop_missing) {
+        kept.iter_mut().zip(column).for_each(|(kept, value)| *kept &= !value.is_nan());
+    }
+    kept
+}
+
+/// A fitted preparation and what was learnt on the way.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The preparation.
+    pub preparation: Preparation,
+    /// Rows that will be clustered.
+    pub n_samples: u64,
+    /// Rows that `drop` takes out.
+    pub n_dropped: u64,
+    /// Variance of each prepared column (population).
+    pub variances: Vec<f64>,
+    /// Mean of each column in the customer's units, missing values left out.
+    pub raw_means: Vec<f64>,
+    /// Hash of the data.
+    pub data_digest: String,
+}
+
+/// Fits the preparation that `spec` asks for. Reads the rows once, again for `log1p` and for dropped rows, and six more
+/// times for medians and quartiles, which are exact.
+pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, ClusteringError> {
+    let names = rows.features().as_slice();
+    let as_is = rows.profile(&Reading::AS_IS)?;
+    if as_is.n_rows() == 0 {
+        return Err(ClusteringError::NoRows);
+    }
+    let raw: Vec<ColumnMoments> = (0..names.len()).map(|column| as_is.moments(column)).collect();
+    let has_missing = raw.iter().any(|moments| moments.n_missing > 0);
+    if has_missing && spec.missing == Missing::Error {
+        return Err(unusable_error(&as_is, names));
+    }
+    let fills = fit_fills(rows, spec, &raw, names)?;
+    let transform = if spec.scale == Scale::Log1pZscore { Transform::Log1p } else { Transform::Identity };
+    let reading = Reading { transform, fills, drop_missing: spec.missing == Missing::Drop };
+    let profile = if transform == Transform::Identity && !has_missing { as_is.clone() } else { rows.profile(&reading)? };
+    if transform == Transform::Log1p && profile.blocks.values().any(|block| has_no_log(block.unusable)) {
+        return Err(unusable_error(&profile, names));
+    }
+    let n_samples = profile.n_kept();
+    if n_samples == 0 {
+        return Err(ClusteringError::AllDropped { n_rows: profile.n_rows() });
+    }
+    let moments: Vec<ColumnMoments> = (0..names.len()).map(|column| profile.moments(column)).collect();
+    let scaling = fit_scaling(rows, spec.scale, &reading, &moments)?;
+    let column_of = |(column, (shift, scale)): (usize, &(f64, f64))| {
+        let preparation = ColumnPreparation {
+            feature: names[column].clone(),
+            transform,
+            fill: reading.fills.get(column).copied(),
+            shift: *shift,
+            scale: *scale,
+            unit_exponent: unit_exponent(&moments[column], *shift, *scale),
+        };
+        let bound = preparation.bound();
+        let fits = bound <= f64::from(f32::MAX) / 2.0;
+        fits.then_some(preparation).ok_or(ClusteringError::TooLarge { column: names[column].clone(), bound })
+    };
+    let columns = scaling.iter().enumerate().map(column_of).collect::<Result<Vec<_>, _>>()?;
+    let weight_exponent = match profile.max_weight() {
+        Some(0.0) => return Err(ClusteringError::NoWeight),
+        weight => weight.map(|weight| power_above(weight) - WEIGHT_BITS),
+    };
+    Ok(Fitted {
+        preparation: Preparation { columns, drop_missing: reading.drop_missing, weight_exponent },
+        n_samples,
+        n_dropped: profile.n_rows() - n_samples,
+        variances: moments.iter().zip(&scaling).map(|(moments, (_, scale))| moments.variance() / (scale * scale)).collect(),
+        raw_means: raw.iter().map(|moments| moments.mean).collect(),
+        data_digest: as_is.data_digest(),
+    })
+}
+
+fn has_no_log(unusable: Option<Unusable>) -> bool {
+    unusable.is_some_and(|unusable| !unusable.value.is_nan())
+}
+
+fn unusable_error(profile: &Profile, names: &[String]) -> ClusteringError {
+    let first = profile.blocks.values().find_map(|block| block.unusable).expect("a block holds an unusable value");
+    let (row, column) = (first.row + 1, names[first.column].clone());
+    match first.value.is_nan() {
+        true => ClusteringError::Missing { row, column },
+        false => ClusteringError::Log1p { row, column, value: first.value },
+    }
+}
+
+/// What stands for missing values, one a column; empty where the job does not fill.
+fn fit_fills(
+    rows: &dyn Rows,
+    spec: &PrepareSpec,
+    raw: &[ColumnMoments],
+    names: &[String],
+) -> Result<Vec<f64>, ClusteringError> {
+    if let Some(column) = raw.iter().position(|moments| moments.n_values == 0) {
+        return Err(ClusteringError::EmptyColumn { column: names[column].clone() });
+    }
+    match spec.missing {
+        Missing::Error | Missing::Drop => Ok(Vec::new()),
+        Missing::Mean => Ok(raw.iter().map(|moments| moments.mean).collect()),
+        Missing::Median => quantiles(rows, &Reading::AS_IS, raw, &[0.5]),
+    }
+}
+
+/// Shift and scale of each column. A column without spread keeps the scale 1, as in scikit-learn.
+fn fit_scaling(
+    rows: &dyn Rows,
+    scale: Scale,
+    reading: &Reading,
+    moments: &[ColumnMoments],
+) -> Result<Vec<(f64, f64)>, ClusteringError> {
+    let nonzero = |scale: f64| if scale > 0.0 { scale } else { 1.0 };
+    let from_moments = |fit: fn(&ColumnMoments) -> (f64, f64)| moments.iter().map(fit).collect::<Vec<_>>();
+    let pairs = match scale {
+        Scale::Zscore | Scale::Log1pZscore => from_moments(|moments| (moments.mean, spread_or_zero(moments))),
+        Scale::Minmax => from_moments(|moments| (moments.min, moments.max - moments.min)),
+        Scale::None => from_moments(|moments| (moments.mean, 1.0)),
+        Scale::Robust => {
+            let quartiles = quantiles(rows, reading, moments, &[0.25, 0.5, 0.75])?;
+            quartiles.chunks_exact(3).map(|quartile| (quartile[1], quartile[2] - quartile[0])).collect()
+        }
+    };
+    Ok(pairs.into_iter().map(|(shift, scale)| (shift, nonzero(scale))).collect())
+}
+
+/// The standard deviation, or 0 where it is no more than the rounding of a constant column's mean.
+fn spread_or_zero(moments: &ColumnMoments) -> f64 {
+    if moments.min == moments.max { 0.0 } else { moments.standard_deviation() }
+}
+
+/// For each column the wanted quantiles, column after column.
+fn quantiles(
+    rows: &dyn Rows,
+    reading: &Reading,
+    moments: &[ColumnMoments],
+    wanted: &[f64],
+) -> Result<Vec<f64>, ClusteringError> {
+    let of_column = |(column, moments): (usize, &ColumnMoments)| {
+        let n_values = moments.n_values;
+        wanted.iter().map(move |quantile| (column, n_values, *quantile)).collect::<Vec<_>>()
+    };
+    let targets: Vec<(usize, u64, f64)> = moments.iter().enumerate().flat_map(of_column).collect();
+    let mut search = QuantileSearch::new(&targets);
+    loop {
+        let queries = search.queries();
+        if queries.is_empty() {
+            return Ok(search.values(&targets));
+        }
+        search.advance(&rows.count_digits(reading, &queries)?);
+    }
+}
+
+/// The grid of a column: 2^-40 of a power of two that bounds its prepared values.
+fn unit_exponent(moments: &ColumnMoments, shift: f64, scale: f64) -> i32 {
+    let bound = ((moments.min - shift) / scale).abs().max(((moments.max - shift) / scale).abs());
+    // A column of one value is 0 everywhere after its shift: any grid holds it.
+    if bound > 0.0 { power_above(bound) - GRID_BITS } else { -GRID_BITS }
+}
+
+/// The smallest e with 2^e > value.
+fn power_above(value: f64) -> i32 {
+    libm::frexp(value).1
+}
+
+/// Prepares a block.
+pub fn prepare_block(preparation: &Preparation, raw: &RawBlock) -> Result<Block, ClusteringError> {
+    let kept = kept_rows(raw, preparation.drop_missing);
+    let n_features = preparation.n_features();
+    let row_idxs: Vec<u32> = (0..raw.n_rows() as u32).filter(|row| kept[*row as usize]).collect();
+    let mut values = vec![0.0; row_idxs.len() * n_features];
+    for (column, (preparation, raw_values)) in preparation.columns.iter().zip(raw.columns()).enumerate() {
+        for (target, row) in values.chunks_exact_mut(n_features).zip(&row_idxs) {
+            let value = raw_values[*row as usize];
+            target[column] = preparation.apply(if value.is_nan() { preparation.fill.unwrap_or(value) } else { value });
+        }
+    }
+    let weights = raw.weights().zip(preparation.weight_exponent).map(|(weights, exponent)| {
+        let on_grid = |row: &u32| libm::round(libm::ldexp(weights[*row as usize], -exponent)) as u64;
+        row_idxs.iter().map(on_grid).collect()
+    });
+    let dropped_some = row_idxs.len() < raw.n_rows();
+    Ok(Block::new(raw.id(), n_features, values, dropped_some.then_some(row_idxs), weights)?)
+}

@@ -1,0 +1,80 @@
+//! The questions that rows can be asked. Each goes to every holder of rows, and the answers merge.
+
+use crate::answers::{BlockLabels, Description, DistanceSums, Partial, Picked, Profile, QueryRows, Spread};
+use crate::error::ClusteringError;
+use crate::prepare::Reading;
+use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Preparation};
+use shoal_stats::{DigitCounts, DigitQuery, RandomStream};
+
+/// Rows as they were collected, wherever they are: in a file, in memory, in the memories of a fleet.
+pub trait Rows {
+    /// The names of the columns.
+    fn features(&self) -> &FeatureNames;
+
+    /// Counts, moments and digests of all blocks, the columns read as `reading` says.
+    fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError>;
+
+    /// For each query, how many values have each next digit.
+    fn count_digits(&self, reading: &Reading, queries: &[DigitQuery]) -> Result<DigitCounts, ClusteringError>;
+
+    /// Prepares every block and keeps the result where it can be asked again and again.
+    fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError>;
+
+    /// Sums of the raw columns by cluster.
+    fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError>;
+}
+
+/// Prepared rows that sit on a device, or on all the devices of a fleet: what the algorithms ask.
+///
+/// Every answer is the same bits for the same rows and question, whoever gives it. All questions are whole passes;
+/// there are no tensor operations to be put together by the caller.
+pub trait Shard: Send + Sync {
+    /// The blocks, in ascending order.
+    fn block_ids(&self) -> Vec<BlockId>;
+
+    /// Assigns each row to its nearest centroid, once for every set of centroids: one partial a set.
+    fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError>;
+
+    /// Draws rows at random: one answer a draw.
+    fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError>;
+
+    /// The `n` rows that are farthest from their centroid, the farthest first.
+    fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError>;
+
+    /// How far the rows of each cluster of `label_by` are from the same row of `measure_from`.
+    fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError>;
+
+    /// The rows of one block with the clusters they belong to.
+    fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError>;
+
+    /// For each of the given rows, the sum of its distances to the rows of every cluster, each distance rounded to a
+    /// multiple of `unit` (a power of two).
+    fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError>;
+
+    /// Label and distance of the rows of one block.
+    fn labels(&self, block: BlockId, centroids: &Centroids) -> Result<BlockLabels, ClusteringError>;
+}
+
+/// A machine's part that can hold rows and answer for them.
+pub trait Device: Send + Sync {
+    /// What it is, for the report: `cpu (avx512, 2 threads)`.
+    fn name(&self) -> String;
+
+    /// Takes prepared blocks one after the other, in any order.
+    fn load(
+        &self,
+        preparation: &Preparation,
+        blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
+    ) -> Result<Box<dyn Shard>, ClusteringError>;
+}
+
+/// A weighted random draw without replacement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draw {
+    /// Rows wanted.
+    pub n: usize,
+    /// A row's chance is its weight times its squared distance to the nearest of these; its weight alone when absent.
+    pub far_from: Option<Centroids>,
+    /// The random numbers.
+    pub stream: RandomStream,
+}

@@ -1,0 +1,163 @@
+//! The job: rows in, a validated model out. One function, whoever holds the rows.
+
+use crate::dispersion::{Dispersion, dispersion};
+use crate::error::ClusteringError;
+use crate::kmeans::{Fit, FitParams, Start, emit, fit};
+use crate::observer::{Event, Observer, Phase};
+use crate::prepare::{Fitted, fit_preparation};
+use crate::questions::{Rows, Shard};
+use crate::segments::segments;
+use crate::silhouette::{Mode, SilhouetteScore, silhouette};
+use shoal_domain::job::{JobSpec, KMeansSpec, Silhouette, ValidateSpec};
+use shoal_domain::model::{Model, Scores};
+use shoal_domain::{Centroids, Preparation};
+
+/// A finished job.
+#[derive(Debug, Clone)]
+pub struct Segmentation {
+    /// What was found.
+    pub model: Model,
+    /// Its centroids, which label rows.
+    pub centroids: Centroids,
+}
+
+/// Prepares, clusters, validates and describes the rows as the job says.
+///
+/// `warm_start` is the model whose centroids replace the seeding. The observer is told every phase and pass and may
+/// cancel between any two.
+pub fn segment(
+    rows: &dyn Rows,
+    spec: &JobSpec,
+    warm_start: Option<&Model>,
+    observer: &mut dyn Observer,
+) -> Result<Segmentation, ClusteringError> {
+    spec.check()?;
+    emit(observer, Event::Phase(Phase::Profile))?;
+    let fitted = fit_preparation(rows, &spec.prepare)?;
+    let n_clusters = spec.kmeans.n_clusters;
+    if n_clusters as u64 > fitted.n_samples {
+        return Err(ClusteringError::TooFewRows { n_clusters, n_samples: fitted.n_samples });
+    }
+    emit(observer, Event::Phase(Phase::Prepare))?;
+    let shard = rows.prepare(&fitted.preparation)?;
+    let params = fit_params(&spec.kmeans, &fitted, warm_start)?;
+    let best = fit(shard.as_ref(), &params, observer)?;
+    emit(observer, Event::Phase(Phase::Validate))?;
+    let (scores, by_cluster) = validate(shard.as_ref(), &spec.validate, &best, &fitted, spec.kmeans.seed, observer)?;
+    drop(shard);
+    emit(observer, Event::Phase(Phase::Describe))?;
+    let description = rows.describe(&fitted.preparation, &best.centroids)?;
+    let segments = segments(&fitted, &best.centroids, &best.partial, &description, by_cluster.as_ref());
+    let model = Model {
+        format: Model::FORMAT.to_owned(),
+        data_digest: fitted.data_digest.clone(),
+        n_samples: fitted.n_samples,
+        n_dropped: fitted.n_dropped,
+        n_features: fitted.preparation.n_features(),
+        n_clusters,
+        inertia: best.partial.inertia.value(),
+        n_iter: best.n_iter,
+        converged: best.converged,
+        scores,
+        segments,
+        centroids: best.centroids.rows().map(<[f32]>::to_vec).collect(),
+        warnings: warnings(&best, &fitted, &spec.kmeans),
+        preparation: fitted.preparation,
+        prepare: spec.prepare,
+        kmeans: KMeansSpec { warm_start: warm_start.map(Model::centroids_digest), ..spec.kmeans.clone() },
+        validate: spec.validate,
+    };
+    Ok(Segmentation { model, centroids: best.centroids })
+}
+
+fn fit_params(spec: &KMeansSpec, fitted: &Fitted, warm_start: Option<&Model>) -> Result<FitParams, ClusteringError> {
+    let start = match warm_start {
+        Some(model) => Start::From(warm_centroids(model, &fitted.preparation, spec.n_clusters)?),
+        None => Start::Seeded { init: spec.init, n_init: spec.n_init, seed: spec.seed },
+    };
+    let mean_variance = fitted.variances.iter().sum::<f64>() / fitted.variances.len() as f64;
+    Ok(FitParams {
+        n_clusters: spec.n_clusters,
+        start,
+        max_iter: spec.max_iter,
+        shift_squared_max: spec.tol * mean_variance,
+        units: fitted.preparation.units(),
+    })
+}
+
+/// The centroids of an earlier model, from the customer's units into those of this run.
+fn warm_centroids(model: &Model, preparation: &Preparation, n_clusters: usize) -> Result<Centroids, ClusteringError> {
+    let names = |preparation: &Preparation| {
+        preparation.columns.iter().map(|column| column.feature.clone()).collect::<Vec<_>>().join(", ")
+    };
+    let (theirs, ours) = (names(&model.preparation), names(preparation));
+    if theirs != ours {
+        return Err(ClusteringError::WarmStart { model: format!("features {theirs}"), job: ours });
+    }
+    if model.n_clusters != n_clusters {
+        let model = format!("{} clusters", model.n_clusters);
+        return Err(ClusteringError::WarmStart { model, job: n_clusters.to_string() });
+    }
+    let prepare = |segment: &shoal_domain::model::Segment| {
+        let values = segment.centroid.iter().zip(&preparation.columns);
+        values.map(|(value, column)| column.apply(*value)).collect::<Vec<f32>>()
+    };
+    let rows: Vec<Vec<f32>> = model.segments.iter().map(prepare).collect();
+    Ok(Centroids::from_rows(rows.iter().map(Vec::as_slice))?)
+}
+
+fn validate(
+    shard: &dyn Shard,
+    spec: &ValidateSpec,
+    best: &Fit,
+    fitted: &Fitted,
+    seed: u64,
+    observer: &mut dyn Observer,
+) -> Result<(Scores, Option<SilhouetteScore>), ClusteringError> {
+    let mode = match spec.silhouette {
+        Silhouette::Exact => Some(Mode::Exact),
+        // A sample of all rows is all rows.
+        Silhouette::Sampled if spec.silhouette_sample as u64 >= fitted.n_samples => Some(Mode::Exact),
+        Silhouette::Sampled => Some(Mode::Sampled { n_rows: spec.silhouette_sample, seed }),
+        Silhouette::None => None,
+    };
+    let unit = fitted.preparation.distance_unit();
+    let score = match mode {
+        Some(mode) => silhouette(shard, &best.centroids, &best.partial.counts, unit, mode, observer)?,
+        None => None,
+    };
+    let wants_dispersion = spec.davies_bouldin || spec.calinski_harabasz;
+    let indices = match wants_dispersion {
+        true => dispersion(shard, &best.centroids, &best.partial, &fitted.preparation.units())?,
+        false => Dispersion { davies_bouldin: None, calinski_harabasz: None },
+    };
+    let mode_name = |mode| if mode == Mode::Exact { Silhouette::Exact } else { Silhouette::Sampled };
+    let scores = Scores {
+        silhouette: score.as_ref().map(|score| score.mean),
+        silhouette_mode: score.as_ref().and(mode.map(mode_name)),
+        silhouette_standard_error: score.as_ref().and_then(|score| score.standard_error),
+        silhouette_rows: score.as_ref().map(|score| score.n_rows),
+        davies_bouldin: indices.davies_bouldin.filter(|_| spec.davies_bouldin),
+        calinski_harabasz: indices.calinski_harabasz.filter(|_| spec.calinski_harabasz),
+    };
+    Ok((scores, score))
+}
+
+fn warnings(best: &Fit, fitted: &Fitted, spec: &KMeansSpec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !best.converged {
+        warnings.push(format!("k-means did not come to rest in {} passes; raise kmeans.max_iter", spec.max_iter));
+    }
+    let n_empty = best.partial.counts.iter().filter(|count| **count == 0).count();
+    if n_empty > 0 {
+        warnings.push(format!("{n_empty} of {} clusters are empty: too few distinct rows", spec.n_clusters));
+    }
+    let n_used = best.partial.counts.len() - n_empty;
+    if n_used < 2 {
+        warnings.push("scores that compare clusters are absent: fewer than two clusters have rows".to_owned());
+    }
+    if fitted.n_dropped > 0 {
+        warnings.push(format!("{} rows with a missing value were left out", fitted.n_dropped));
+    }
+    warnings
+}

@@ -1,0 +1,84 @@
+//! Clusters as their users see them: size, share, means in their own units, what sets each apart.
+
+use crate::answers::{Description, Partial};
+use crate::prepare::Fitted;
+use crate::silhouette::SilhouetteScore;
+use shoal_domain::Centroids;
+use shoal_domain::model::{Apart, Segment};
+
+/// One segment a cluster, in label order.
+pub(crate) fn segments(
+    fitted: &Fitted,
+    centroids: &Centroids,
+    partial: &Partial,
+    description: &Description,
+    silhouette: Option<&SilhouetteScore>,
+) -> Vec<Segment> {
+    let overall = Overall::new(fitted, partial);
+    let segment = |label: usize| {
+        let size = partial.counts[label];
+        let mean = raw_means(description, label, fitted.raw_means.len());
+        Segment {
+            label: label as u32,
+            size,
+            share: size as f64 / fitted.n_samples as f64,
+            centroid: original_units(fitted, centroids.row(label)),
+            apart: if size > 0 { overall.apart(fitted, partial, label, &mean) } else { Vec::new() },
+            mean,
+            silhouette: silhouette.and_then(|score| score.by_cluster[label]),
+        }
+    };
+    (0..centroids.n_clusters()).map(segment).collect()
+}
+
+fn original_units(fitted: &Fitted, centroid: &[f32]) -> Vec<f64> {
+    let columns = fitted.preparation.columns.iter().zip(centroid);
+    columns.map(|(column, value)| column.invert(f64::from(*value))).collect()
+}
+
+fn raw_means(description: &Description, label: usize, n_features: usize) -> Vec<f64> {
+    let mean = |idx: usize| match description.counts[idx] {
+        0 => 0.0,
+        count => description.sums[idx].value() / count as f64,
+    };
+    (label * n_features..(label + 1) * n_features).map(mean).collect()
+}
+
+/// Everybody's means in prepared units.
+struct Overall<'a> {
+    means: Vec<f64>,
+    units: Vec<f64>,
+    fitted: &'a Fitted,
+}
+
+impl<'a> Overall<'a> {
+    fn new(fitted: &'a Fitted, partial: &Partial) -> Self {
+        let units = fitted.preparation.units();
+        let weight: i128 = partial.weights.iter().sum();
+        let mean = |(column, unit): (usize, &f64)| {
+            let sum: i128 = (0..partial.n_clusters()).map(|cluster| partial.sum(cluster)[column]).sum();
+            sum as f64 / weight as f64 * unit
+        };
+        Self { means: units.iter().enumerate().map(mean).collect(), units, fitted }
+    }
+
+    /// The features of a segment, the one whose mean is farthest from everybody's first.
+    fn apart(&self, fitted: &Fitted, partial: &Partial, label: usize, raw_mean: &[f64]) -> Vec<Apart> {
+        let Some(means) = partial.mean(label, &self.units) else {
+            return Vec::new();
+        };
+        let of_column = |(column, preparation): (usize, &shoal_domain::ColumnPreparation)| {
+            let deviation = self.fitted.variances[column].sqrt();
+            let difference = means[column] - self.means[column];
+            let overall = fitted.raw_means[column];
+            Apart {
+                feature: preparation.feature.clone(),
+                z: if deviation > 0.0 { difference / deviation } else { 0.0 },
+                ratio: (overall > 0.0).then(|| raw_mean[column] / overall),
+            }
+        };
+        let mut apart: Vec<Apart> = fitted.preparation.columns.iter().enumerate().map(of_column).collect();
+        apart.sort_by(|a, b| b.z.abs().total_cmp(&a.z.abs()));
+        apart
+    }
+}

@@ -1,0 +1,154 @@
+//! The silhouette (Rousseeuw 1987), exact or from a sample of rows.
+//!
+//! `s(i) = (b - a) / max(a, b)`, where a is the mean distance of row i to the other rows of its cluster and b the lowest
+//! mean distance to the rows of another cluster. Blocks of rows go down as a question, sums of their distances to every
+//! cluster come up; no matrix of distances exists anywhere.
+
+use crate::answers::QueryRows;
+use crate::error::ClusteringError;
+use crate::kmeans::emit;
+use crate::observer::{Event, Observer};
+use crate::questions::{Draw, Shard};
+use shoal_domain::{BLOCK_ROWS, Centroids};
+use shoal_stats::{ExactSum, RandomStream};
+
+/// The random stream that a sample is drawn from, apart from all streams of the starts.
+const SAMPLE_STREAM: u64 = u64::MAX;
+
+/// Which rows are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All of them.
+    Exact,
+    /// So many, drawn at random without replacement, each against all rows.
+    Sampled {
+        /// Rows wanted.
+        n_rows: usize,
+        /// Seed of the draw.
+        seed: u64,
+    },
+}
+
+/// The silhouette of a clustering.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SilhouetteScore {
+    /// Mean over the rows that were looked at.
+    pub mean: f64,
+    /// Mean over the rows of each cluster that were looked at; none where there were none.
+    pub by_cluster: Vec<Option<f64>>,
+    /// Rows looked at.
+    pub n_rows: u64,
+    /// Standard error of the mean when only a sample was looked at.
+    pub standard_error: Option<f64>,
+}
+
+/// Computes the silhouette of the rows as `centroids` label them. None where it is undefined: fewer than two clusters
+/// have rows. `counts` are the rows of each cluster, `unit` the grid of the distances.
+pub fn silhouette(
+    shard: &dyn Shard,
+    centroids: &Centroids,
+    counts: &[u64],
+    unit: f64,
+    mode: Mode,
+    observer: &mut dyn Observer,
+) -> Result<Option<SilhouetteScore>, ClusteringError> {
+    if counts.iter().filter(|count| **count > 0).count() < 2 {
+        return Ok(None);
+    }
+    let n_samples: u64 = counts.iter().sum();
+    let mut tally = Tally::new(counts.len());
+    let mut ask = |query: QueryRows, n_wanted: u64| {
+        let sums = shard.distance_sums(&query.values, centroids, unit)?;
+        for (own, sums) in query.clusters.iter().zip(sums.0.chunks_exact(counts.len())) {
+            tally.add(*own as usize, of_row(*own as usize, sums, counts, unit));
+        }
+        emit(observer, Event::Silhouette { n_done: tally.n_rows(), n_rows: n_wanted })
+    };
+    match mode {
+        Mode::Exact => {
+            for block in shard.block_ids() {
+                ask(shard.query_rows(block, centroids)?, n_samples)?;
+            }
+        }
+        Mode::Sampled { n_rows, seed } => {
+            let sample = sample(shard, centroids, n_rows, seed)?;
+            let n_wanted = sample.clusters.len() as u64;
+            let rows = sample.values.chunks(BLOCK_ROWS * centroids.n_features());
+            for (values, clusters) in rows.zip(sample.clusters.chunks(BLOCK_ROWS)) {
+                ask(QueryRows { values: values.to_vec(), clusters: clusters.to_vec() }, n_wanted)?;
+            }
+        }
+    }
+    Ok(Some(tally.score(n_samples, matches!(mode, Mode::Sampled { .. }))))
+}
+
+/// Rows drawn with equal chances, with the clusters they belong to.
+fn sample(shard: &dyn Shard, centroids: &Centroids, n: usize, seed: u64) -> Result<QueryRows, ClusteringError> {
+    let draw = Draw { n, far_from: None, stream: RandomStream { seed, stream: SAMPLE_STREAM } };
+    let drawn = shard.draw(&[draw])?.pop().map(|picked| picked.into_rows()).unwrap_or_default();
+    let nearest = |row: &[f32]| {
+        let distance = |centroid: &[f32]| crate::cpu::squared_distance(row, centroid);
+        let squares: Vec<f64> = centroids.rows().map(distance).collect();
+        (0..squares.len()).min_by(|a, b| squares[*a].total_cmp(&squares[*b])).unwrap_or(0) as u32
+    };
+    Ok(QueryRows {
+        clusters: drawn.iter().map(|row| nearest(&row.values)).collect(),
+        values: drawn.into_iter().flat_map(|row| row.values).collect(),
+    })
+}
+
+/// The silhouette of one row from its sums of distances to every cluster; 0 for the only row of a cluster, as
+/// Rousseeuw defines it.
+fn of_row(own: usize, sums: &[i128], counts: &[u64], unit: f64) -> f64 {
+    if counts[own] == 1 {
+        return 0.0;
+    }
+    let mean = |cluster: usize, n: u64| sums[cluster] as f64 * unit / n as f64;
+    let within = mean(own, counts[own] - 1);
+    let others = (0..counts.len()).filter(|cluster| *cluster != own && counts[*cluster] > 0);
+    let nearest = others.map(|cluster| mean(cluster, counts[cluster])).fold(f64::INFINITY, f64::min);
+    let larger = within.max(nearest);
+    if larger > 0.0 { (nearest - within) / larger } else { 0.0 }
+}
+
+/// Sums of silhouettes by cluster.
+struct Tally {
+    counts: Vec<u64>,
+    sums: Vec<ExactSum>,
+    squares: ExactSum,
+}
+
+impl Tally {
+    fn new(n_clusters: usize) -> Self {
+        let sums = vec![ExactSum::default(); n_clusters];
+        Self { counts: vec![0; n_clusters], sums, squares: ExactSum::default() }
+    }
+
+    fn add(&mut self, cluster: usize, value: f64) {
+        self.counts[cluster] += 1;
+        self.sums[cluster].add(value);
+        self.squares.add(value * value);
+    }
+
+    fn n_rows(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    fn score(&self, n_samples: u64, is_sample: bool) -> SilhouetteScore {
+        let n = self.n_rows() as f64;
+        let sums: Vec<f64> = self.sums.iter().map(ExactSum::value).collect();
+        let mean = sums.iter().copied().collect::<ExactSum>().value() / n;
+        // Of the mean of n rows drawn without replacement from N: s / sqrt(n) x sqrt(1 - n / N).
+        let standard_error = || {
+            let variance = (self.squares.value() / n - mean * mean).max(0.0) * n / (n - 1.0);
+            (variance / n * (1.0 - n / n_samples as f64)).sqrt()
+        };
+        let of_cluster = |(sum, count): (&f64, &u64)| (*count > 0).then(|| sum / *count as f64);
+        SilhouetteScore {
+            mean,
+            by_cluster: sums.iter().zip(&self.counts).map(of_cluster).collect(),
+            n_rows: self.n_rows(),
+            standard_error: (is_sample && n > 1.0).then(standard_error),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Blocks: sets of rows fixed when the data set is written and never cut again.
+
+use crate::DomainError;
+use std::fmt;
+
+/// Rows in a block, the last one of a data set aside.
+///
+/// The number is part of the data format: it decides which rows are added to each other first, so a model depends on it
+/// in its last bits. 8,192 rows of 16 features are 512 KiB, which a core's second-level cache holds, and are also the
+/// most rows whose grid values a float64 can add without rounding (see [`crate::prepare::GRID_BITS`]).
+pub const BLOCK_ROWS: usize = 8192;
+
+/// The number of a block in its data set. Block `b` holds the rows `b * BLOCK_ROWS ..`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(pub u64);
+
+impl BlockId {
+    /// The data set's row number of the block's first row, counted from 0.
+    pub fn first_row(self) -> u64 {
+        self.0 * BLOCK_ROWS as u64
+    }
+}
+
+impl fmt::Display for BlockId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// The names of the features in column order: at least one, none twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureNames(Vec<String>);
+
+impl FeatureNames {
+    /// Checks the names.
+    pub fn new(names: Vec<String>) -> Result<Self, DomainError> {
+        if names.is_empty() {
+            return Err(DomainError::NoFeatures);
+        }
+        for (idx, name) in names.iter().enumerate() {
+            if names[..idx].contains(name) {
+                return Err(DomainError::DuplicateFeature(name.clone()));
+            }
+        }
+        Ok(Self(names))
+    }
+
+    /// How many features there are; never 0.
+    pub fn n_features(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The names in column order.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// A block as it was collected: float64 columns in the customer's units, missing values as NaN, never infinite.
+#[derive(Debug, Clone)]
+pub struct RawBlock {
+    id: BlockId,
+    n_rows: usize,
+    columns: Vec<Vec<f64>>,
+    weights: Option<Vec<f64>>,
+    digest: [u8; 32],
+}
+
+impl RawBlock {
+    /// Checks the shape of `columns` (n_features x n_rows) and that no value is infinite and no weight negative.
+    /// `digest` stands for the block's rows, their ids included.
+    pub fn new(
+        id: BlockId,
+        columns: Vec<Vec<f64>>,
+        weights: Option<Vec<f64>>,
+        digest: [u8; 32],
+    ) -> Result<Self, DomainError> {
+        let n_rows = columns.first().ok_or(DomainError::NoFeatures)?.len();
+        if n_rows == 0 || n_rows > BLOCK_ROWS {
+            return Err(DomainError::BlockRows { block: id.0, n_rows });
+        }
+        for column in columns.iter().chain(&weights) {
+            if column.len() != n_rows {
+                return Err(DomainError::Shape {
+                    what: "block",
+                    n_values: column.len(),
+                    n_rows,
+                    n_features: 1,
+                });
+            }
+            if column.iter().any(|value| value.is_infinite()) {
+                return Err(DomainError::NotFinite { what: "block" });
+            }
+        }
+        if weights.iter().flatten().any(|weight| weight.is_nan() || *weight < 0.0) {
+            return Err(DomainError::NotFinite { what: "sample weights" });
+        }
+        Ok(Self { id, n_rows, columns, weights, digest })
+    }
+
+    /// The block's number.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// Rows in the block.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The columns, each of `n_rows` values.
+    pub fn columns(&self) -> &[Vec<f64>] {
+        &self.columns
+    }
+
+    /// One weight a row, where the data set has weights.
+    pub fn weights(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
+    }
+
+    /// A hash of the block's rows, their ids included.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+/// A block made ready for clustering: float32 rows on the grid of their [`crate::Preparation`], nothing missing.
+///
+/// Rows that the `drop` policy took out are gone; `kept` then says which rows of the raw block are left.
+#[derive(Debug, Clone)]
+pub struct Block {
+    id: BlockId,
+    n_features: usize,
+    values: Vec<f32>,
+    kept: Option<Vec<u32>>,
+    weights: Option<Vec<u64>>,
+}
+
+impl Block {
+    /// Checks the shape of `values` (n_rows x n_features, row-major) against `kept` and `weights`.
+    pub fn new(
+        id: BlockId,
+        n_features: usize,
+        values: Vec<f32>,
+        kept: Option<Vec<u32>>,
+        weights: Option<Vec<u64>>,
+    ) -> Result<Self, DomainError> {
+        let n_rows = values.len().checked_div(n_features).ok_or(DomainError::NoFeatures)?;
+        let lengths = [kept.as_ref().map(Vec::len), weights.as_ref().map(Vec::len)];
+        if n_rows * n_features != values.len() || lengths.into_iter().flatten().any(|length| length != n_rows) {
+            return Err(DomainError::Shape { what: "block", n_values: values.len(), n_rows, n_features });
+        }
+        Ok(Self { id, n_features, values, kept, weights })
+    }
+
+    /// The block's number.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// Rows in the block; 0 when every row was dropped.
+    pub fn n_rows(&self) -> usize {
+        self.values.len() / self.n_features
+    }
+
+    /// Columns in the block.
+    pub fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    /// All values, n_rows x n_features, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// One row, n_features values.
+    pub fn row(&self, row_idx: usize) -> &[f32] {
+        &self.values[row_idx * self.n_features..(row_idx + 1) * self.n_features]
+    }
+
+    /// The data set's row number of row `row_idx` of this block.
+    pub fn data_set_row(&self, row_idx: usize) -> u64 {
+        let offset = self.kept.as_ref().map_or(row_idx as u64, |kept| u64::from(kept[row_idx]));
+        self.id.first_row() + offset
+    }
+
+    /// Which rows of the raw block are left, when some were dropped.
+    pub fn kept(&self) -> Option<&[u32]> {
+        self.kept.as_deref()
+    }
+
+    /// The weight of a row in units of the preparation's weight grid; 1 where the data set has no weights.
+    pub fn weight(&self, row_idx: usize) -> u64 {
+        self.weights.as_ref().map_or(1, |weights| weights[row_idx])
+    }
+
+    /// One weight a row, where the data set has weights.
+    pub fn weights(&self) -> Option<&[u64]> {
+        self.weights.as_deref()
+    }
+}

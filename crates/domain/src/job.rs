@@ -1,0 +1,258 @@
+//! What a user submits: where the rows are, how to prepare, cluster and validate them.
+//!
+//! The types are the job file: field names, defaults and the JSON Schema that `shoal schema` prints come from here.
+
+use crate::DomainError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One segmentation: purchases or features in, validated segments out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// Where the rows come from.
+    pub source: SourceSpec,
+    /// How raw columns become comparable numbers.
+    #[serde(default)]
+    pub prepare: PrepareSpec,
+    /// The clustering.
+    pub kmeans: KMeansSpec,
+    /// Which scores are computed for the result.
+    #[serde(default)]
+    pub validate: ValidateSpec,
+}
+
+impl JobSpec {
+    /// Checks what the types alone cannot: ranges, and that the source is described in exactly one way.
+    pub fn check(&self) -> Result<(), DomainError> {
+        self.source.check()?;
+        self.kmeans.check()?;
+        self.validate.check()
+    }
+}
+
+/// A file, a folder or an object-store URL, and how to read it: ready features, or purchases to compute them from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// A Parquet or CSV file, a folder of them, or a URL (`s3://`, `gs://`, `az://`, `http(s)://`, `file://`).
+    pub path: String,
+    /// The file format; taken from the path's ending when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// Ready features: the numeric columns to cluster, in this order. Needs `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Vec<String>>,
+    /// The column that names the customer of a row of ready features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A column of sample weights (>= 0) of ready features; every row weighs 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Purchase lines, from which recency, frequency and monetary value are computed for each customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purchases: Option<PurchasesSpec>,
+}
+
+impl SourceSpec {
+    fn check(&self) -> Result<(), DomainError> {
+        let wrong = |field, reason| Err(DomainError::Job { field, reason });
+        match (&self.features, &self.purchases) {
+            (Some(_), Some(_)) => wrong("source", "give `features` or `purchases`, not both"),
+            (None, None) => wrong("source", "give `features` (with `id`) or `purchases`"),
+            (Some(_), None) if self.id.is_none() => wrong("source.id", "ready features need the column of the customer id"),
+            (None, Some(_)) if self.id.is_some() => wrong("source.id", "belongs to `features`; purchases have `customer`"),
+            (None, Some(_)) if self.weight.is_some() => wrong("source.weight", "belongs to `features`"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// File formats that a source may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values with a header line.
+    Csv,
+}
+
+/// The columns of a purchase line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PurchasesSpec {
+    /// Who bought.
+    pub customer: String,
+    /// When: a timestamp or date column.
+    pub time: String,
+    /// Which order (basket, receipt) the line belongs to; frequency counts distinct orders.
+    pub order: String,
+    /// What was paid for the line; refunds are negative.
+    pub amount: String,
+    /// The day from which recency is counted back, `YYYY-MM-DD`; purchases on and after it are left out.
+    pub as_of: String,
+}
+
+/// How raw columns become comparable numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrepareSpec {
+    /// What to do with a missing value (null or NaN).
+    pub missing: Missing,
+    /// How columns are brought to one scale.
+    pub scale: Scale,
+}
+
+/// What to do with a missing value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// Refuse the data, naming the row and the column.
+    #[default]
+    Error,
+    /// Leave the row out; the report counts such rows.
+    Drop,
+    /// Put the column's mean in its place.
+    Mean,
+    /// Put the column's median in its place.
+    Median,
+}
+
+/// How columns are brought to one scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// `(x - mean) / standard deviation` (of the population, as scikit-learn's StandardScaler).
+    #[default]
+    Zscore,
+    /// `(x - min) / (max - min)`.
+    Minmax,
+    /// `(x - median) / (third quartile - first quartile)`.
+    Robust,
+    /// `zscore` of `ln(1 + x)`; every value must be greater than -1.
+    Log1pZscore,
+    /// Left in the customer's units (centred on the mean, which k-means does not notice).
+    None,
+}
+
+/// The parameters of k-means; names and meanings are scikit-learn's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KMeansSpec {
+    /// How many clusters, at least 1.
+    pub n_clusters: usize,
+    /// How the first centroids are chosen.
+    #[serde(default)]
+    pub init: Init,
+    /// How many times to start; the run with the lowest inertia is returned.
+    #[serde(default = "KMeansSpec::default_n_init")]
+    pub n_init: usize,
+    /// The most Lloyd passes of one start.
+    #[serde(default = "KMeansSpec::default_max_iter")]
+    pub max_iter: usize,
+    /// Stop when the squared shift of the centroids is at most `tol` times the mean variance of the features.
+    #[serde(default = "KMeansSpec::default_tol")]
+    pub tol: f64,
+    /// Seed of every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// Start from the centroids of this `model.json` instead of `init`; `n_init` must then be 1 or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_start: Option<String>,
+}
+
+impl KMeansSpec {
+    /// scikit-learn's own default for random starts.
+    fn default_n_init() -> usize {
+        10
+    }
+
+    fn default_max_iter() -> usize {
+        300
+    }
+
+    fn default_tol() -> f64 {
+        1.0e-4
+    }
+
+    fn check(&self) -> Result<(), DomainError> {
+        let wrong = |field, reason| Err(DomainError::Job { field, reason });
+        if !(1..=MAX_CLUSTERS).contains(&self.n_clusters) {
+            return wrong("kmeans.n_clusters", "must be from 1 to 65536");
+        }
+        if !(1..=MAX_STARTS).contains(&self.n_init) {
+            return wrong("kmeans.n_init", "must be from 1 to 1000");
+        }
+        if self.max_iter == 0 {
+            return wrong("kmeans.max_iter", "must be at least 1");
+        }
+        if !(self.tol.is_finite() && self.tol >= 0.0) {
+            return wrong("kmeans.tol", "must be a finite number, 0 or more");
+        }
+        Ok(())
+    }
+}
+
+/// The most clusters of one run: labels and messages are laid out for it.
+pub const MAX_CLUSTERS: usize = 65_536;
+/// The most starts of one run: they advance together, so each costs memory on every worker.
+pub const MAX_STARTS: usize = 1_000;
+
+/// How the first centroids are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Init {
+    /// One row at a time, with probability proportional to its squared distance from those chosen (Arthur &
+    /// Vassilvitskii 2007). One pass over the data a centroid.
+    #[serde(rename = "k-means++")]
+    PlusPlus,
+    /// A few passes that draw many candidates each, then k-means++ among the candidates (Bahmani et al. 2012).
+    #[default]
+    #[serde(rename = "k-means||")]
+    Parallel,
+    /// Distinct rows, each equally likely.
+    #[serde(rename = "random")]
+    Random,
+}
+
+/// Which scores are computed for the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidateSpec {
+    /// Mean silhouette (Rousseeuw 1987).
+    pub silhouette: Silhouette,
+    /// Rows that `sampled` looks at, each against all rows.
+    pub silhouette_sample: usize,
+    /// Davies-Bouldin index (1979); lower is better.
+    pub davies_bouldin: bool,
+    /// Calinski-Harabasz index (1974); higher is better.
+    pub calinski_harabasz: bool,
+}
+
+impl ValidateSpec {
+    fn check(&self) -> Result<(), DomainError> {
+        if self.silhouette == Silhouette::Sampled && self.silhouette_sample < 2 {
+            let reason = "must be at least 2, or there is no standard error";
+            return Err(DomainError::Job { field: "validate.silhouette_sample", reason });
+        }
+        Ok(())
+    }
+}
+
+impl Default for ValidateSpec {
+    fn default() -> Self {
+        Self { silhouette: Silhouette::Exact, silhouette_sample: 10_000, davies_bouldin: true, calinski_harabasz: true }
+    }
+}
+
+/// How the silhouette is computed; the answer always says which way it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Silhouette {
+    /// Every row against every row; time grows with the square of the rows.
+    Exact,
+    /// A random sample of rows against every row, reported with its standard error.
+    Sampled,
+    /// Not at all.
+    None,
+}

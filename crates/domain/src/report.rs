@@ -1,0 +1,80 @@
+//! The report: the model's figures, and what one run of them cost where.
+
+use crate::Model;
+use crate::model::{Scores, Segment};
+use serde::{Deserialize, Serialize};
+
+/// The document `report.json`, also what `-o json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Rows that were clustered.
+    pub n_samples: u64,
+    /// Rows left out because a value was missing.
+    pub n_dropped: u64,
+    /// Columns.
+    pub n_features: usize,
+    /// Their names.
+    pub features: Vec<String>,
+    /// Clusters.
+    pub n_clusters: usize,
+    /// Sum of weighted squared distances in prepared units.
+    pub inertia: f64,
+    /// Lloyd passes of the start that was returned.
+    pub n_iter: usize,
+    /// Whether that start converged.
+    pub converged: bool,
+    /// Validation.
+    pub scores: Scores,
+    /// One entry a cluster.
+    pub segments: Vec<Segment>,
+    /// What a reader must know before believing the numbers.
+    pub warnings: Vec<String>,
+    /// Which rows these were.
+    pub data_digest: String,
+    /// Which machines computed it.
+    pub ran_on: RanOn,
+    /// Seconds spent, phase by phase in their order.
+    pub timings: Vec<Timing>,
+}
+
+impl Report {
+    /// The report of one run of `model`.
+    pub fn new(model: &Model, ran_on: RanOn, timings: Vec<Timing>) -> Self {
+        Self {
+            n_samples: model.n_samples,
+            n_dropped: model.n_dropped,
+            n_features: model.n_features,
+            features: model.preparation.columns.iter().map(|column| column.feature.clone()).collect(),
+            n_clusters: model.n_clusters,
+            inertia: model.inertia,
+            n_iter: model.n_iter,
+            converged: model.converged,
+            scores: model.scores.clone(),
+            segments: model.segments.clone(),
+            warnings: model.warnings.clone(),
+            data_digest: model.data_digest.clone(),
+            ran_on,
+            timings,
+        }
+    }
+}
+
+/// What computed a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RanOn {
+    /// `local` or `fleet`.
+    pub mode: String,
+    /// One entry a device, in worker order: `cpu (avx512, 2 threads)`.
+    pub devices: Vec<String>,
+    /// The version of Shoal.
+    pub version: String,
+}
+
+/// Seconds spent in one phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The phase.
+    pub phase: String,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
