@@ -65,7 +65,7 @@ impl Partial {
             .expect("a mean of float32 numbers is a finite float32 number")
     }
 
-    /// Moves a row from the cluster it was counted in to the cluster `to`.
+    /// Moves a row from the cluster that it was counted in to the cluster `to`.
     pub fn relocate(&mut self, row: &PickedRow, to: usize, units: &[f64]) {
         let from = row.cluster as usize;
         let n_features = self.n_features();
@@ -100,6 +100,8 @@ pub struct PickedRow {
     pub row: u64,
     /// The cluster it was nearest to; 0 where no centroids were given.
     pub cluster: u32,
+    /// The cluster it would better be in, where that was the question; otherwise the same one.
+    pub target: u32,
     /// Its weight in units of the weight grid.
     pub weight: u64,
     /// Its prepared values, n_features.
@@ -125,8 +127,8 @@ impl Picked {
         Self { n, rows: Vec::new() }
     }
 
-    /// Takes a row if it may be among the first `n`; its values are made only then.
-    pub fn offer(&mut self, order: f64, row: u64, make: impl FnOnce() -> (u32, u64, Vec<f32>)) {
+    /// Takes a row if it may be among the first `n`; it is made only then. An infinite order is no place at all.
+    pub fn offer(&mut self, order: f64, row: u64, make: impl FnOnce() -> PickedRow) {
         if !order.is_finite() || self.n == 0 {
             return;
         }
@@ -134,8 +136,7 @@ impl Picked {
         if self.rows.get(self.n - 1).is_some_and(|last| (order, row) > last.place()) {
             return;
         }
-        let (cluster, weight, values) = make();
-        self.rows.push(PickedRow { order, row, cluster, weight, values });
+        self.rows.push(make());
         if self.rows.len() == self.n || self.rows.len() >= 2 * self.n {
             self.prune();
         }

@@ -41,6 +41,10 @@ pub trait Shard: Send + Sync {
     /// The `n` rows that are farthest from their centroid, the farthest first.
     fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError>;
 
+    /// The `n` rows whose move to another cluster would lower the inertia most, the largest gain first (`order` is the
+    /// gain, negated). `weights` are the clusters' weights in units of the weight grid.
+    fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError>;
+
     /// How far the rows of each cluster of `label_by` are from the same row of `measure_from`.
     fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError>;
 

@@ -20,6 +20,17 @@ const DISTANCE_LANES: usize = 8;
 /// Half the distance between 1 and the next float32.
 const ROUNDING: f32 = f32::EPSILON / 2.0;
 
+/// What is found for each row of a block. Kept between blocks, so that nothing is allocated in a pass.
+#[derive(Debug, Default)]
+pub struct Nearest {
+    /// The nearest centroid, the lowest one on ties.
+    pub labels: Vec<u32>,
+    /// The squared distance to it.
+    pub squares: Vec<f64>,
+    /// A lower bound of half the difference to the second smallest squared distance.
+    pub leads: Vec<f32>,
+}
+
 /// Centroids laid out for scoring.
 pub struct Assigner<'a> {
     centroids: &'a Centroids,
@@ -51,29 +62,28 @@ impl<'a> Assigner<'a> {
         Self { centroids, isa, packed, half_norms, max_norm: max_squared_norm.sqrt() as f32 }
     }
 
-    /// Writes the nearest centroid and the squared distance to it for each row of the block.
-    pub fn assign(&self, block: &Block, labels: &mut Vec<u32>, squares: &mut Vec<f64>) {
-        labels.clear();
-        labels.resize(block.n_rows(), 0);
-        squares.clear();
-        squares.resize(block.n_rows(), 0.0);
+    /// Finds the nearest centroid of each row of the block.
+    pub fn assign(&self, block: &Block, nearest: &mut Nearest) {
+        nearest.labels.resize(block.n_rows(), 0);
+        nearest.squares.resize(block.n_rows(), 0.0);
+        nearest.leads.resize(block.n_rows(), 0.0);
         match self.isa {
             // SAFETY: an `Isa` other than Portable comes from `Isa::detect`, which saw these features on this machine.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { assign_avx512(self, block, labels, squares) },
+            Isa::Avx512 => unsafe { assign_avx512(self, block, nearest) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { assign_avx2(self, block, labels, squares) },
-            _ => assign_tiles::<false>(self, block, labels, squares),
+            Isa::Avx2 => unsafe { assign_avx2(self, block, nearest) },
+            _ => assign_tiles::<false>(self, block, nearest),
         }
     }
 
     /// Labels and distances of a block, as users get them.
     pub fn block_labels(&self, block: &Block) -> BlockLabels {
-        let (mut labels, mut squares) = (Vec::new(), Vec::new());
-        self.assign(block, &mut labels, &mut squares);
-        let distances = squares.into_iter().map(f64::sqrt).collect();
-        BlockLabels { labels, distances, kept: block.kept().map(<[u32]>::to_vec) }
+        let mut nearest = Nearest::default();
+        self.assign(block, &mut nearest);
+        let distances = nearest.squares.into_iter().map(f64::sqrt).collect();
+        BlockLabels { labels: nearest.labels, distances, kept: block.kept().map(<[u32]>::to_vec) }
     }
 
     /// The float64 argmin of one row, the lowest centroid on ties.
@@ -102,29 +112,32 @@ impl<'a> Assigner<'a> {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn assign_avx512(assigner: &Assigner<'_>, block: &Block, labels: &mut [u32], squares: &mut [f64]) {
-    assign_tiles::<true>(assigner, block, labels, squares);
+fn assign_avx512(assigner: &Assigner<'_>, block: &Block, nearest: &mut Nearest) {
+    assign_tiles::<true>(assigner, block, nearest);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn assign_avx2(assigner: &Assigner<'_>, block: &Block, labels: &mut [u32], squares: &mut [f64]) {
-    assign_tiles::<true>(assigner, block, labels, squares);
+fn assign_avx2(assigner: &Assigner<'_>, block: &Block, nearest: &mut Nearest) {
+    assign_tiles::<true>(assigner, block, nearest);
 }
 
 #[inline(always)]
-fn assign_tiles<const FMA: bool>(assigner: &Assigner<'_>, block: &Block, labels: &mut [u32], squares: &mut [f64]) {
+fn assign_tiles<const FMA: bool>(assigner: &Assigner<'_>, block: &Block, nearest: &mut Nearest) {
     let n_features = block.n_features();
     let mut tile = vec![[0.0f32; LANES]; n_features];
-    let rows = block.values().chunks(LANES * n_features);
-    for ((rows, labels), squares) in rows.zip(labels.chunks_mut(LANES)).zip(squares.chunks_mut(LANES)) {
+    for (tile_idx, rows) in block.values().chunks(LANES * n_features).enumerate() {
         transpose(rows, n_features, &mut tile);
         let (winners, leads, norms) = score::<FMA>(assigner, &tile);
         for (lane, row) in rows.chunks_exact(n_features).enumerate() {
+            let row_idx = tile_idx * LANES + lane;
             // Written so that a NaN, from scores beyond the range of float32, is not certain either.
-            let is_certain = leads[lane] > assigner.certain_lead(norms[lane].sqrt());
-            labels[lane] = if is_certain { winners[lane] } else { assigner.decide(row) };
-            squares[lane] = squared_distance(row, assigner.centroids.row(labels[lane] as usize));
+            let certain_lead = assigner.certain_lead(norms[lane].sqrt());
+            let is_certain = leads[lane] > certain_lead;
+            let label = if is_certain { winners[lane] } else { assigner.decide(row) };
+            nearest.labels[row_idx] = label;
+            nearest.squares[row_idx] = squared_distance(row, assigner.centroids.row(label as usize));
+            nearest.leads[row_idx] = if is_certain { leads[lane] - certain_lead } else { 0.0 };
         }
     }
 }

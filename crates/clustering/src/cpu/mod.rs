@@ -6,9 +6,10 @@
 
 mod assign;
 mod distances;
+mod moves;
 mod shard;
 
-pub use assign::{Assigner, squared_distance};
+pub use assign::{Assigner, Nearest, squared_distance};
 pub use shard::{CpuDevice, CpuShard};
 
 /// The instruction sets that the kernels were written for, best first.

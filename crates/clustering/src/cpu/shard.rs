@@ -1,9 +1,10 @@
 //! Blocks in memory, and the folds over them that answer the questions.
 
-use super::assign::Assigner;
+use super::assign::{Assigner, Nearest};
 use super::distances::DistanceQuery;
+use super::moves::MoveCriterion;
 use super::Isa;
-use crate::answers::{BlockLabels, DistanceSums, Partial, Picked, QueryRows, Spread};
+use crate::answers::{BlockLabels, DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
 use rayon::prelude::*;
@@ -91,11 +92,10 @@ struct Labelled {
     labels: Vec<Vec<u32>>,
 }
 
-/// A block with its labels and squared distances.
+/// A block with what was found for its rows.
 struct Assigned<'a> {
     block: &'a Block,
-    labels: &'a [u32],
-    squares: &'a [f64],
+    nearest: &'a Nearest,
 }
 
 impl CpuShard {
@@ -112,26 +112,26 @@ impl CpuShard {
         add: impl Fn(&mut A, Assigned<'_>) + Sync,
     ) -> A {
         let assigner = Assigner::new(centroids, self.device.isa);
-        let scratch = || (Vec::new(), Vec::new(), empty());
-        let fold = |(mut labels, mut squares, mut answer): (Vec<u32>, Vec<f64>, A), block: &Block| {
-            assigner.assign(block, &mut labels, &mut squares);
-            add(&mut answer, Assigned { block, labels: &labels, squares: &squares });
-            (labels, squares, answer)
+        let scratch = || (Nearest::default(), empty());
+        let fold = |(mut nearest, mut answer): (Nearest, A), block: &Block| {
+            assigner.assign(block, &mut nearest);
+            add(&mut answer, Assigned { block, nearest: &nearest });
+            (nearest, answer)
         };
         let parts = self.device.pool.install(|| self.blocks.par_iter().fold(scratch, fold).collect::<Vec<_>>());
         let mut answer = empty();
-        parts.into_iter().for_each(|(_, _, part)| answer.merge(part));
+        parts.into_iter().for_each(|(_, part)| answer.merge(part));
         answer
     }
 
     /// Sums of one block in grid order: exact, since a float64 holds the sum of a block's grid values.
     fn add_to_partial(&self, partial: &mut Partial, assigned: &Assigned<'_>) {
-        let Assigned { block, labels, squares } = assigned;
+        let Assigned { block, nearest: Nearest { labels, squares, .. } } = assigned;
         let mut inertia = 0.0;
         match block.weights() {
             None => {
                 let mut sums = vec![0.0f64; partial.sums.len()];
-                for ((row, label), square) in block.values().chunks_exact(self.units.len()).zip(*labels).zip(*squares) {
+                for ((row, label), square) in block.values().chunks_exact(self.units.len()).zip(labels).zip(squares) {
                     let cluster = *label as usize;
                     let sum = &mut sums[cluster * self.units.len()..(cluster + 1) * self.units.len()];
                     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
@@ -160,11 +160,10 @@ impl CpuShard {
     }
 
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
-        self.fold(centroids, || Picked::new(n), |picked, assigned| {
-            for (row_idx, (label, square)) in assigned.labels.iter().zip(assigned.squares).enumerate() {
-                let (row, weight) = (assigned.block.data_set_row(row_idx), assigned.block.weight(row_idx));
-                let make = || (*label, weight, assigned.block.row(row_idx).to_vec());
-                picked.offer(order(row, weight, *square), row, make);
+        self.fold(centroids, || Picked::new(n), |picked, Assigned { block, nearest }| {
+            for (row_idx, (label, square)) in nearest.labels.iter().zip(&nearest.squares).enumerate() {
+                let order = order(block.data_set_row(row_idx), block.weight(row_idx), *square);
+                picked.offer(order, block.data_set_row(row_idx), || picked_row(block, row_idx, order, *label, *label));
             }
         })
     }
@@ -173,9 +172,9 @@ impl CpuShard {
     fn pick_by_weight(&self, draw: &Draw) -> Picked {
         let add = |mut picked: Picked, block: &Block| {
             for row_idx in 0..block.n_rows() {
-                let (row, weight) = (block.data_set_row(row_idx), block.weight(row_idx));
-                let arrival = draw.stream.arrival(row, weight as f64);
-                picked.offer(arrival, row, || (0, weight, block.row(row_idx).to_vec()));
+                let row = block.data_set_row(row_idx);
+                let arrival = draw.stream.arrival(row, block.weight(row_idx) as f64);
+                picked.offer(arrival, row, || picked_row(block, row_idx, arrival, 0, 0));
             }
             picked
         };
@@ -199,15 +198,20 @@ impl CpuShard {
         }
         let assigner = Assigner::new(centroids, self.device.isa);
         let label = |block: &Block| {
-            let (mut labels, mut squares) = (Vec::new(), Vec::new());
-            assigner.assign(block, &mut labels, &mut squares);
-            labels
+            let mut nearest = Nearest::default();
+            assigner.assign(block, &mut nearest);
+            nearest.labels
         };
         let labels = self.device.pool.install(|| self.blocks.par_iter().map(label).collect());
         let labelled = Arc::new(Labelled { centroids: centroids.clone(), labels });
         *self.labels.lock().unwrap_or_else(PoisonError::into_inner) = Some(labelled.clone());
         labelled
     }
+}
+
+fn picked_row(block: &Block, row_idx: usize, order: f64, cluster: u32, target: u32) -> PickedRow {
+    let (row, weight) = (block.data_set_row(row_idx), block.weight(row_idx));
+    PickedRow { order, row, cluster, target, weight, values: block.row(row_idx).to_vec() }
 }
 
 impl Shard for CpuShard {
@@ -239,11 +243,29 @@ impl Shard for CpuShard {
         Ok(self.pick(centroids, n, order))
     }
 
+    fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError> {
+        let criterion = MoveCriterion::new(centroids, weights);
+        Ok(self.fold(centroids, || Picked::new(n), |picked, Assigned { block, nearest }| {
+            for row_idx in 0..block.n_rows() {
+                let (label, square) = (nearest.labels[row_idx], nearest.squares[row_idx]);
+                let weight = block.weight(row_idx) as f64;
+                if !criterion.may_gain(label, square, nearest.leads[row_idx], weight) {
+                    continue;
+                }
+                let (gain, target) = criterion.best(block.row(row_idx), label, square, weight);
+                if gain > 0.0 {
+                    let order = -gain * self.weight_unit;
+                    picked.offer(order, block.data_set_row(row_idx), || picked_row(block, row_idx, order, label, target));
+                }
+            }
+        }))
+    }
+
     fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError> {
         let n_clusters = label_by.n_clusters();
         let add = |spread: &mut Spread, assigned: Assigned<'_>| {
             let mut sums = vec![(0.0, 0.0); n_clusters];
-            for (row_idx, label) in assigned.labels.iter().enumerate() {
+            for (row_idx, label) in assigned.nearest.labels.iter().enumerate() {
                 let cluster = *label as usize;
                 let square = super::squared_distance(assigned.block.row(row_idx), measure_from.row(cluster));
                 sums[cluster].0 += square.sqrt();

@@ -12,6 +12,10 @@ use shoal_domain::{Centroids, job::Init};
 /// 4 MiB down and 16 MiB up, well under what a message may have (`shoal_wire::MAX_MESSAGE_BYTES`).
 const MAX_VALUES_PER_QUESTION: usize = 1 << 20;
 
+/// A row is moved when that lowers the inertia by more than this share of it. What a single row can gain shrinks with the
+/// number of rows, so large data sets are left where Lloyd rests.
+const MIN_GAIN: f64 = 1e-7;
+
 /// How many sets of centroids, of so many values each, one question may hold; at least 1.
 pub(super) fn sets_per_question(n_values: usize) -> usize {
     (MAX_VALUES_PER_QUESTION / n_values.max(1)).max(1)
@@ -64,42 +68,84 @@ pub struct Fit {
 }
 
 /// Fits k-means and returns the start with the lowest inertia, the first one on ties.
+///
+/// One start stops where `tol` says, as in scikit-learn. Of several, `tol` finds the best, and that one is then refined:
+/// see [`refine`].
 pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -> Result<Fit, ClusteringError> {
     emit(observer, Event::Phase(Phase::Seed))?;
     let initial = match &params.start {
         Start::From(centroids) => vec![centroids.clone()],
-        Start::Seeded { init, n_init, seed: number } => {
-            seed(shard, *init, params.n_clusters, *n_init, *number)?
-        }
+        Start::Seeded { init, n_init, seed: number } => seed(shard, *init, params.n_clusters, *n_init, *number)?,
     };
     emit(observer, Event::Phase(Phase::Fit))?;
     let start = |centroids| Lloyd::new(centroids, params.units.clone(), params.max_iter, params.shift_squared_max);
     let mut starts: Vec<Lloyd> = initial.into_iter().map(start).collect();
+    run(shard, &mut starts, 0, observer)?;
+    // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
+    let mut partials = assign(shard, starts.iter().map(|start| start.centroids().clone()).collect())?;
+    let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
+    let best = (0..starts.len()).min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
+    if starts.len() > 1 {
+        partials[best] = refine(shard, &mut starts[best..=best], best, observer)?;
+    }
+    Ok(Fit {
+        centroids: starts[best].centroids().clone(),
+        partial: partials.swap_remove(best),
+        n_iter: starts[best].n_iter(),
+        converged: starts[best].progress() == Progress::Converged,
+        start: best,
+    })
+}
+
+/// Passes until no start goes on. `first` is the number of the first start, for the records.
+fn run(
+    shard: &dyn Shard,
+    starts: &mut [Lloyd],
+    first: usize,
+    observer: &mut dyn Observer,
+) -> Result<(), ClusteringError> {
     loop {
         let is_active = |start: &usize| starts[*start].progress() == Progress::Continue;
         let active: Vec<usize> = (0..starts.len()).filter(is_active).collect();
         if active.is_empty() {
-            break;
+            return Ok(());
         }
         let partials = assign(shard, active.iter().map(|start| starts[*start].centroids().clone()).collect())?;
         let mut n_active = active.len();
         for (start, partial) in active.into_iter().zip(partials) {
             let record = advance(shard, &mut starts[start], partial)?;
             n_active -= usize::from(starts[start].progress() != Progress::Continue);
-            emit(observer, Event::Pass(PassRecord { start, n_active, ..record }))?;
+            emit(observer, Event::Pass(PassRecord { start: first + start, n_active, ..record }))?;
         }
     }
-    // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
-    let partials = assign(shard, starts.iter().map(|start| start.centroids().clone()).collect())?;
-    let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
-    let best = (0..starts.len()).min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
-    Ok(Fit {
-        centroids: starts[best].centroids().clone(),
-        partial: partials.into_iter().nth(best).expect("one partial a start"),
-        n_iter: starts[best].n_iter(),
-        converged: starts[best].progress() == Progress::Converged,
-        start: best,
-    })
+}
+
+/// Takes a start to rest and then further, as long as moving one row to another cluster lowers the inertia.
+///
+/// Lloyd rests where every row is nearest to its own centroid. Hartigan's criterion (Hartigan 1975; Telgarsky & Vattani
+/// 2010) also counts how the row pulls both means along, so it leaves many of Lloyd's resting places, in small clusters
+/// above all; starts that ended in different ones mostly meet again. Returns what the final assignment gives.
+fn refine(
+    shard: &dyn Shard,
+    start: &mut [Lloyd],
+    number: usize,
+    observer: &mut dyn Observer,
+) -> Result<Partial, ClusteringError> {
+    loop {
+        start[0].go_on_to_rest();
+        run(shard, start, number, observer)?;
+        let centroids = start[0].centroids().clone();
+        let partial = assign(shard, vec![centroids.clone()])?.remove(0);
+        if start[0].progress() != Progress::Converged || start[0].n_iter() >= start[0].max_iter() {
+            return Ok(partial);
+        }
+        let gain_min = MIN_GAIN * partial.inertia.value();
+        let mover = shard.movers(&centroids, &partial.weights, 1)?.into_rows().pop();
+        match mover.filter(|mover| -mover.order > gain_min) {
+            Some(mover) => start[0].move_row(partial, &mover),
+            None => return Ok(partial),
+        }
+    }
 }
 
 fn advance(shard: &dyn Shard, start: &mut Lloyd, partial: Partial) -> Result<PassRecord, ClusteringError> {

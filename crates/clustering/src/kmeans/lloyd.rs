@@ -60,6 +60,28 @@ impl Lloyd {
         self.progress
     }
 
+    /// Lowers the tolerance to nothing: a start that has converged and still moved in its last pass goes on.
+    pub fn go_on_to_rest(&mut self) -> Progress {
+        self.shift_squared_max = 0.0;
+        if self.progress == Progress::Converged && self.shift > 0.0 {
+            self.progress = if self.n_iter < self.max_iter { Progress::Continue } else { Progress::Exhausted };
+        }
+        self.progress
+    }
+
+    /// The most passes.
+    pub fn max_iter(&self) -> usize {
+        self.max_iter
+    }
+
+    /// Moves one row to the cluster it names, and the centroids to the means that result. Counts as a pass.
+    pub fn move_row(&mut self, mut partial: Partial, mover: &PickedRow) {
+        partial.relocate(mover, mover.target as usize, &self.units);
+        self.centroids = partial.means(&self.units, &self.centroids);
+        self.n_iter += 1;
+        self.progress = if self.n_iter < self.max_iter { Progress::Continue } else { Progress::Exhausted };
+    }
+
     /// Moves the centroids to the means of what the pass assigned to them.
     ///
     /// `strays` are needed when the partial has clusters without weight: the rows farthest from their centroids, the
