@@ -24,11 +24,7 @@ const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// One row a customer, ascending by id: id, recency, frequency, monetary. Purchases at or after `as_of` do not count, so
 /// that the features of a day stay what they were when later purchases come in.
-pub(crate) async fn features(
-    lines: DataFrame,
-    spec: &PurchasesSpec,
-    path: &str,
-) -> Result<DataFrame, BehaviorError> {
+pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str) -> Result<DataFrame, BehaviorError> {
     let failed = query_error(path);
     let as_of = microseconds(&spec.as_of)?;
     check_columns(&lines, spec, path)?;

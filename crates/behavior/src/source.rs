@@ -7,10 +7,13 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext, cast, ident};
+use shoal_domain::FeatureNames;
 use shoal_domain::job::{FileFormat, SourceSpec};
-use shoal_domain::{BLOCK_ROWS, FeatureNames};
 use std::path::Path;
 use url::Url;
+
+/// Rows that the query engine handles at a time.
+const BATCH_ROWS: usize = 8192;
 
 /// Keys and values for object stores, such as `aws_access_key_id`; what a store does not know it ignores.
 pub type StoreOptions = Vec<(String, String)>;
@@ -83,8 +86,11 @@ impl FeatureSource {
 fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, BehaviorError> {
     let schema = files.schema().as_arrow().clone();
     let id = spec.id.clone().unwrap_or_default();
-    column_type(&schema, "source.id", &id, &spec.path)?;
-    let mut columns = vec![ident(&id)];
+    let mut columns = vec![match column_type(&schema, "source.id", &id, &spec.path)? {
+        // How a file encodes its ids is not part of their type.
+        DataType::Dictionary(_, values) => cast(ident(&id), (**values).clone()).alias(&id),
+        _ => ident(&id),
+    }];
     let features = spec.features.iter().flatten().map(|feature| ("source.features", feature));
     for (field, column) in features.chain(spec.weight.iter().map(|weight| ("source.weight", weight))) {
         let data_type = column_type(&schema, field, column, &spec.path)?;
@@ -115,7 +121,7 @@ async fn open_files(
     options: &StoreOptions,
     config: SessionConfig,
 ) -> Result<DataFrame, BehaviorError> {
-    let mut config = config.with_batch_size(BLOCK_ROWS);
+    let mut config = config.with_batch_size(BATCH_ROWS);
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     let context = SessionContext::new_with_config(config);
@@ -142,11 +148,7 @@ async fn open_files(
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
-fn locate(
-    context: &SessionContext,
-    path: &str,
-    options: &StoreOptions,
-) -> Result<(String, bool), BehaviorError> {
+fn locate(context: &SessionContext, path: &str, options: &StoreOptions) -> Result<(String, bool), BehaviorError> {
     if let Some(url) = Url::parse(path).ok().filter(|url| path.contains("://") && url.scheme() != "file") {
         let open = object_store::parse_url_opts(&url, options.iter().cloned());
         let (store, _) = open.map_err(|source| BehaviorError::Url { url: path.to_owned(), source })?;

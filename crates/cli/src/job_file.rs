@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use shoal_domain::{JobSpec, Model};
+use shoal_wire::documents::parse_model;
 use std::path::Path;
 
 /// Reads and checks a job file. An unknown key, a wrong type or value is an error with its line.
@@ -20,10 +21,7 @@ pub(crate) fn warm_start(spec: &JobSpec) -> Result<Option<Model>> {
     let Some(path) = &spec.kmeans.warm_start else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
-    let model: Model = serde_json::from_str(&text).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
-    if model.format != Model::FORMAT {
-        return Err(anyhow!("kmeans.warm_start: {path}: format {} is not {}", model.format, Model::FORMAT));
-    }
+    let json = std::fs::read(path).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
+    let model = parse_model(&json).map_err(|reason| anyhow!("kmeans.warm_start: {path}: {reason}"))?;
     Ok(Some(model))
 }

@@ -19,10 +19,10 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_stream::StreamExt;
 
-/// Blocks that are read ahead while others are computed; 8,192 rows of float64 each.
-const READ_AHEAD: usize = 8;
+/// Blocks that are read ahead while others are computed.
+const READ_AHEAD: usize = 64;
 /// Blocks that the threads share at a time.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
 
 /// Why files could not be read.
 #[derive(Debug, Error)]
@@ -179,10 +179,13 @@ impl Rows for FileRows {
 
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
         let mut blocks: Vec<Result<Block, ClusteringError>> = Vec::new();
-        self.map_blocks(|block| prepare_block(preparation, &block.raw), |block| {
-            blocks.push(Ok(block));
-            Ok(())
-        })?;
+        self.map_blocks(
+            |block| prepare_block(preparation, &block.raw),
+            |block| {
+                blocks.push(Ok(block));
+                Ok(())
+            },
+        )?;
         self.device.load(preparation, &mut blocks.into_iter())
     }
 

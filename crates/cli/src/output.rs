@@ -2,24 +2,18 @@
 //! model.json in the folder means that the other files are there too.
 
 use anyhow::{Result, anyhow};
-use arrow::array::{ArrayRef, Float64Array, Int32Array, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use serde::Serialize;
-use shoal_clustering::BlockLabels;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A folder that gets the files of a run.
 pub(crate) struct OutFolder {
     folder: PathBuf,
-    /// Finished files under their temporary names, in the order in which they will appear.
+    /// Files under their temporary names, in the order in which they will appear.
     finished: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -30,23 +24,26 @@ impl OutFolder {
         Ok(Self { folder: folder.to_owned(), finished: Vec::new() })
     }
 
-    /// Writes one file under its temporary name.
-    pub(crate) fn write(&mut self, name: &str, write: impl FnOnce(File) -> Result<File>) -> Result<()> {
+    /// Opens one file under its temporary name.
+    pub(crate) fn file(&mut self, name: &str) -> Result<BufWriter<File>> {
         let temporary = self.folder.join(format!(".{name}.partial"));
-        self.finished.push((temporary.clone(), self.folder.join(name)));
-        let failed = |error: std::io::Error| anyhow!("{}: {error}", temporary.display());
-        let file = write(File::create(&temporary).map_err(failed)?)?;
-        file.sync_all().map_err(failed)
+        let file = File::create(&temporary).map_err(|error| anyhow!("{}: {error}", temporary.display()))?;
+        self.finished.push((temporary, self.folder.join(name)));
+        Ok(BufWriter::new(file))
     }
 
-    /// Writes a JSON document.
-    pub(crate) fn write_json(&mut self, name: &str, document: &impl Serialize) -> Result<()> {
-        self.write(name, |mut file| {
-            let mut text = serde_json::to_vec_pretty(document)?;
-            text.push(b'\n');
-            file.write_all(&text)?;
-            Ok(file)
-        })
+    /// Brings a file to disk.
+    pub(crate) fn finish(&self, file: BufWriter<File>) -> Result<()> {
+        let write_error = |error: std::io::Error| anyhow!("{}: {error}", self.folder.display());
+        let file = file.into_inner().map_err(|error| write_error(error.into_error()))?;
+        file.sync_all().map_err(write_error)
+    }
+
+    /// Writes a whole file.
+    pub(crate) fn write_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = self.file(name)?;
+        file.write_all(bytes)?;
+        self.finish(file)
     }
 
     /// Moves all files into place.
@@ -66,24 +63,6 @@ impl Drop for OutFolder {
             let _ = std::fs::remove_file(temporary);
         }
     }
-}
-
-/// The columns of labels.parquet: the id as the source has it, label, distance in prepared units.
-pub(crate) fn label_schema(id: &Field) -> SchemaRef {
-    let label = Field::new("label", DataType::Int32, false);
-    let distance = Field::new("distance", DataType::Float64, false);
-    Arc::new(Schema::new(vec![id.clone().with_nullable(false), label, distance]))
-}
-
-/// The rows of one block for labels.parquet.
-pub(crate) fn label_batch(schema: &SchemaRef, ids: &ArrayRef, labels: BlockLabels) -> Result<RecordBatch> {
-    let ids = match labels.kept {
-        Some(kept) => take(ids, &UInt32Array::from(kept), None)?,
-        None => ids.clone(),
-    };
-    let label: Int32Array = labels.labels.iter().map(|label| *label as i32).collect();
-    let columns: Vec<ArrayRef> = vec![ids, Arc::new(label), Arc::new(Float64Array::from(labels.distances))];
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
 /// A writer of labels.parquet.

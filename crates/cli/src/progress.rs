@@ -50,11 +50,19 @@ impl ProgressLine {
     pub(crate) fn pass(&self, record: &PassRecord) {
         let PassRecord { start, n_iter, inertia, shift, n_active } = record;
         let (start, shift) = (start + 1, format!("{shift:.3e}"));
-        let text = format!("pass {n_iter} of start {start}: inertia {inertia:.3}, shift {shift}, {n_active} starts running");
-        self.bar.set_message(text);
+        self.note(&format!("pass {n_iter} of start {start}: inertia {inertia:.3}, shift {shift}, {n_active} running"));
     }
 
-    pub(crate) fn set_position(&self, n_done: u64) {
+    /// Shows a few words.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
+    /// So many rows have their silhouette.
+    pub(crate) fn silhouette(&self, n_done: u64, n_rows: u64) {
+        if self.bar.length() != Some(n_rows) {
+            self.begin("silhouette", Some(n_rows));
+        }
         self.bar.set_position(n_done);
     }
 
@@ -86,9 +94,8 @@ impl RunObserver {
     pub(crate) fn timings(&self) -> Vec<Timing> {
         let now = Instant::now();
         let ends = self.phases.iter().skip(1).map(|(_, began)| *began).chain([now]);
-        let seconds = |phase: &str, seconds: Duration| Timing { phase: phase.to_owned(), seconds: seconds.as_secs_f64() };
-        let phases = self.phases.iter().zip(ends).map(|((phase, began), end)| seconds(phase, end - *began));
-        phases.chain([seconds("total", now - self.phases[0].1)]).collect()
+        let phases = self.phases.iter().zip(ends).map(|((phase, began), end)| Timing::new(phase, end - *began));
+        phases.chain([Timing::new("total", now - self.phases[0].1)]).collect()
     }
 }
 
@@ -104,10 +111,7 @@ impl Observer for RunObserver {
             }
             Event::Pass(record) => self.line.pass(&record),
             Event::Silhouette { n_done, n_rows } => {
-                if self.line.bar.length() != Some(n_rows) {
-                    self.line.begin("silhouette", Some(n_rows));
-                }
-                self.line.set_position(n_done);
+                self.line.silhouette(n_done, n_rows);
             }
         }
         ControlFlow::Continue(())

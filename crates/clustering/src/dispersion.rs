@@ -42,7 +42,13 @@ fn davies_bouldin(spread: &Spread, means: &Centroids, used: &[usize]) -> f64 {
         let between = squared_distance(means.row(i), means.row(j)).sqrt();
         // Two means in one place: not apart at all, unless neither has any spread.
         let both = within(i) + within(j);
-        if between > 0.0 { both / between } else if both > 0.0 { f64::MAX } else { 0.0 }
+        if between > 0.0 {
+            both / between
+        } else if both > 0.0 {
+            f64::MAX
+        } else {
+            0.0
+        }
     };
     let worst = |i: usize| used.iter().filter(|j| **j != i).map(|j| ratio(i, *j)).fold(0.0, f64::max);
     used.iter().map(|i| worst(*i)).sum::<f64>() / used.len() as f64

@@ -27,7 +27,12 @@ impl Reading {
     pub const AS_IS: Self = Self { transform: Transform::Identity, fills: Vec::new(), drop_missing: false };
 
     /// The column's values of the rows that are read, NaN where one is missing.
-    fn values<'a>(&'a self, block: &'a RawBlock, column: usize, kept: &'a [bool]) -> impl Iterator<Item = f64> + Clone + 'a {
+    fn values<'a>(
+        &'a self,
+        block: &'a RawBlock,
+        column: usize,
+        kept: &'a [bool],
+    ) -> impl Iterator<Item = f64> + Clone + 'a {
         let fill = self.fills.get(column).copied().unwrap_or(f64::NAN);
         let read = move |value: f64| {
             let value = if value.is_nan() { fill } else { value };
@@ -123,7 +128,8 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     let fills = fit_fills(rows, spec, &raw, names)?;
     let transform = if spec.scale == Scale::Log1pZscore { Transform::Log1p } else { Transform::Identity };
     let reading = Reading { transform, fills, drop_missing: spec.missing == Missing::Drop };
-    let profile = if transform == Transform::Identity && !has_missing { as_is.clone() } else { rows.profile(&reading)? };
+    let profile =
+        if transform == Transform::Identity && !has_missing { as_is.clone() } else { rows.profile(&reading)? };
     if transform == Transform::Log1p && profile.blocks.values().any(|block| has_no_log(block.unusable)) {
         return Err(unusable_error(&profile, names));
     }
@@ -155,7 +161,11 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
         preparation: Preparation { columns, drop_missing: reading.drop_missing, weight_exponent },
         n_samples,
         n_dropped: profile.n_rows() - n_samples,
-        variances: moments.iter().zip(&scaling).map(|(moments, (_, scale))| moments.variance() / (scale * scale)).collect(),
+        variances: moments
+            .iter()
+            .zip(&scaling)
+            .map(|(moments, (_, scale))| moments.variance() / (scale * scale))
+            .collect(),
         raw_means: raw.iter().map(|moments| moments.mean).collect(),
         data_digest: as_is.data_digest(),
     })

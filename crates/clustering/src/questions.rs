@@ -1,6 +1,6 @@
 //! The questions that rows can be asked. Each goes to every holder of rows, and the answers merge.
 
-use crate::answers::{BlockLabels, Description, DistanceSums, Partial, Picked, Profile, QueryRows, Spread};
+use crate::answers::{Description, DistanceSums, Partial, Picked, Profile, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::prepare::Reading;
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Preparation};
@@ -54,9 +54,6 @@ pub trait Shard: Send + Sync {
     /// For each of the given rows, the sum of its distances to the rows of every cluster, each distance rounded to a
     /// multiple of `unit` (a power of two).
     fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError>;
-
-    /// Label and distance of the rows of one block.
-    fn labels(&self, block: BlockId, centroids: &Centroids) -> Result<BlockLabels, ClusteringError>;
 }
 
 /// A machine's part that can hold rows and answer for them.

@@ -1,0 +1,78 @@
+//! The coordinator: owns jobs and the fleet.
+//!
+//! Clients put data sets by Arrow Flight and submit jobs by gRPC; workers register. A data set is cut into blocks as it
+//! arrives and the blocks go to the workers at once, so no rows stay here. A job is [`shoal_clustering::segment`] over
+//! [`remote::FleetRows`], which turns each question into one call to every worker and merges what comes back: the same
+//! loop that `shoal run` executes over a file.
+//!
+//! State is in memory: a coordinator that goes takes its jobs with it. A worker that goes takes its blocks, and the jobs
+//! that need them fail by name.
+
+mod config;
+mod data_sets;
+mod error;
+mod flight;
+mod job;
+mod jobs_service;
+mod members;
+mod members_service;
+mod placement;
+mod queue;
+mod remote;
+mod remote_shard;
+mod runner;
+
+pub use config::Config;
+pub use error::CoordinatorError;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use shoal_wire::limits::MAX_MESSAGE_BYTES;
+use shoal_wire::proto::DESCRIPTOR;
+use shoal_wire::proto::fleet_server::FleetServer;
+use shoal_wire::proto::jobs_server::JobsServer;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Serves on `listener` until `shutdown`. Jobs that run then are cancelled; their rows stay on the workers until those
+/// notice that the coordinator is another one.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), CoordinatorError> {
+    let members = Arc::new(members::Members::default());
+    let data_sets = Arc::new(data_sets::DataSets::default());
+    let queue = Arc::new(queue::Queue::new(config.clock));
+    let watch = tokio::spawn(members::watch(members.clone()));
+    let runner = runner::Runner::new(config, members.clone(), data_sets.clone(), queue.clone());
+    let running = tokio::spawn(runner.run());
+    let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let fleet = FleetServer::new(members_service::FleetService::new(members.clone(), env!("CARGO_PKG_VERSION")));
+    let flight = FlightServiceServer::new(flight::RowsFlight::new(members, data_sets, queue.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<JobsServer<jobs_service::JobsService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let stop = queue.clone();
+    let served = shoal_wire::flight::server()
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(jobs)
+        .add_service(fleet)
+        .add_service(flight)
+        .serve_with_incoming_shutdown(shoal_wire::flight::incoming(listener), async move {
+            shutdown.await;
+            // Ends the streams of clients that watch, so that the server can close.
+            stop.cancel_all();
+        })
+        .await;
+    watch.abort();
+    running.abort();
+    Ok(served?)
+}

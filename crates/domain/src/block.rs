@@ -6,9 +6,11 @@ use std::fmt;
 /// Rows in a block, the last one of a data set aside.
 ///
 /// The number is part of the data format: it decides which rows are added to each other first, so a model depends on it
-/// in its last bits. 8,192 rows of 16 features are 512 KiB, which a core's second-level cache holds, and are also the
-/// most rows whose grid values a float64 can add without rounding (see [`crate::prepare::GRID_BITS`]).
-pub const BLOCK_ROWS: usize = 8192;
+/// in its last bits. 1,024 rows of 16 float32 features are 64 KiB: small enough that a few thousand customers spread over
+/// several workers and a block with its scratch stays in a core's cache, large enough that what a block costs on top of
+/// its rows (a sum per cluster and feature, a message) does not count. At most 8,192 would do: that many grid values a
+/// float64 can add without rounding (see [`crate::prepare::GRID_BITS`]).
+pub const BLOCK_ROWS: usize = 1024;
 
 /// The number of a block in its data set. Block `b` holds the rows `b * BLOCK_ROWS ..`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,12 +83,7 @@ impl RawBlock {
         }
         for column in columns.iter().chain(&weights) {
             if column.len() != n_rows {
-                return Err(DomainError::Shape {
-                    what: "block",
-                    n_values: column.len(),
-                    n_rows,
-                    n_features: 1,
-                });
+                return Err(DomainError::Shape { what: "block", n_values: column.len(), n_rows, n_features: 1 });
             }
             if column.iter().any(|value| value.is_infinite()) {
                 return Err(DomainError::NotFinite { what: "block" });

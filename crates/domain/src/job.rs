@@ -60,8 +60,12 @@ impl SourceSpec {
         match (&self.features, &self.purchases) {
             (Some(_), Some(_)) => wrong("source", "give `features` or `purchases`, not both"),
             (None, None) => wrong("source", "give `features` (with `id`) or `purchases`"),
-            (Some(_), None) if self.id.is_none() => wrong("source.id", "ready features need the column of the customer id"),
-            (None, Some(_)) if self.id.is_some() => wrong("source.id", "belongs to `features`; purchases have `customer`"),
+            (Some(_), None) if self.id.is_none() => {
+                wrong("source.id", "ready features need the column of the customer id")
+            }
+            (None, Some(_)) if self.id.is_some() => {
+                wrong("source.id", "belongs to `features`; purchases have `customer`")
+            }
             (None, Some(_)) if self.weight.is_some() => wrong("source.weight", "belongs to `features`"),
             _ => Ok(()),
         }
@@ -163,6 +167,19 @@ pub struct KMeansSpec {
 }
 
 impl KMeansSpec {
+    /// So many clusters, and the default of everything else.
+    pub fn with_clusters(n_clusters: usize) -> Self {
+        Self {
+            n_clusters,
+            init: Init::default(),
+            n_init: Self::default_n_init(),
+            max_iter: Self::default_max_iter(),
+            tol: Self::default_tol(),
+            seed: 0,
+            warm_start: None,
+        }
+    }
+
     /// scikit-learn's own default for random starts.
     fn default_n_init() -> usize {
         10

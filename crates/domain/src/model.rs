@@ -1,7 +1,7 @@
 //! The model: everything needed to assign a new customer, and to show where the centroids came from.
 
-use crate::job::{KMeansSpec, PrepareSpec, Silhouette, ValidateSpec};
 use crate::Preparation;
+use crate::job::{KMeansSpec, PrepareSpec, Silhouette, ValidateSpec};
 use serde::{Deserialize, Serialize};
 
 /// The document `model.json`. It holds no time, machine or path: the same rows, parameters and seed give the same bytes.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// Prepared values are rounded to multiples of a column's `unit = 2^(e - 40)`, where `2^e` bounds the column. A float32
 /// has 24 bits, so only values smaller than 1/65,536 of the column's largest are touched at all. In return every value
-/// is an integer of at most 40 bits times a power of two: a float64 adds 2^13 of them ([`crate::BLOCK_ROWS`]) without
-/// rounding, and a 128-bit integer adds any number. Sums then do not depend on their order, which is what lets any number
+/// is an integer of at most 40 bits times a power of two: a float64 adds 2^13 of them without rounding, more than a block
+/// has ([`crate::BLOCK_ROWS`]), and a 128-bit integer adds any number. Sums then do not depend on their order, which is what lets any number
 /// of threads, workers and devices return the same bits.
 pub const GRID_BITS: i32 = 40;
 

@@ -78,3 +78,10 @@ pub struct Timing {
     /// Wall-clock seconds.
     pub seconds: f64,
 }
+
+impl Timing {
+    /// So long a phase.
+    pub fn new(phase: &str, duration: std::time::Duration) -> Self {
+        Self { phase: phase.to_owned(), seconds: duration.as_secs_f64() }
+    }
+}

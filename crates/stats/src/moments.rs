@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn missing_values_are_counted_and_not_added() {
-        let moments = ColumnMoments::of([f64::NAN, 2.0, 4.0].into_iter()).then(ColumnMoments::of([f64::NAN].into_iter()));
+        let moments =
+            ColumnMoments::of([f64::NAN, 2.0, 4.0].into_iter()).then(ColumnMoments::of([f64::NAN].into_iter()));
         assert_eq!((moments.n_values, moments.n_missing, moments.mean, moments.variance()), (2, 2, 3.0, 1.0));
         assert_eq!(ColumnMoments::EMPTY.then(moments), moments);
     }

@@ -99,6 +99,11 @@ impl DataSetSchema {
         if n_columns < 2 + usize::from(has_weight) {
             return Err(BlockError::TooFewColumns { n_columns });
         }
+        let id = arrow.field(0);
+        if matches!(id.data_type(), DataType::Dictionary(..)) {
+            let (column, actual) = (id.name().clone(), id.data_type().to_string());
+            return Err(BlockError::ColumnType { column, actual, wanted: "an id without dictionary" });
+        }
         let not_a_number = |field: &&arrow::datatypes::FieldRef| *field.data_type() != DataType::Float64;
         if let Some(field) = arrow.fields()[1..].iter().find(not_a_number) {
             let (column, actual) = (field.name().clone(), field.data_type().to_string());
@@ -122,7 +127,8 @@ pub struct SourceBlock {
 impl SourceBlock {
     /// The block as a record batch of the data set's schema, for sending.
     pub fn to_batch(&self, schema: &DataSetSchema) -> Result<RecordBatch, BlockError> {
-        let float = |column: &[f64]| -> ArrayRef { std::sync::Arc::new(arrow::array::Float64Array::from(column.to_vec())) };
+        let float =
+            |column: &[f64]| -> ArrayRef { std::sync::Arc::new(arrow::array::Float64Array::from(column.to_vec())) };
         let columns = self.raw.columns().iter().map(|column| float(column));
         let columns = std::iter::once(self.ids.clone()).chain(columns).chain(self.raw.weights().map(float));
         Ok(RecordBatch::try_new(schema.arrow.clone(), columns.collect())?)
@@ -145,16 +151,17 @@ impl BlockCutter {
         Ok(Self { schema, converter, pending: Vec::new(), n_pending: 0, next: BlockId(0) })
     }
 
+    /// Makes one block of a batch that holds exactly its rows.
+    pub fn one(schema: DataSetSchema, id: BlockId, rows: &RecordBatch) -> Result<SourceBlock, BlockError> {
+        let mut cutter = Self::new(schema)?;
+        cutter.check_schema(rows)?;
+        cutter.next = id;
+        cutter.cut(rows)
+    }
+
     /// Takes a batch and gives back the blocks that it fills.
     pub fn push(&mut self, batch: RecordBatch) -> Result<Vec<SourceBlock>, BlockError> {
-        let types = |schema: &SchemaRef| {
-            let fields = schema.fields().iter();
-            fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(", ")
-        };
-        let (actual, wanted) = (types(&batch.schema()), types(&self.schema.arrow));
-        if actual != wanted {
-            return Err(BlockError::SchemaChange { actual, wanted });
-        }
+        self.check_schema(&batch)?;
         self.n_pending += batch.num_rows();
         self.pending.push(batch);
         let mut blocks = Vec::new();
@@ -178,6 +185,15 @@ impl BlockCutter {
         }
         let rows = concat_batches(&self.schema.arrow, &self.pending)?;
         self.cut(&rows).map(Some)
+    }
+
+    fn check_schema(&self, batch: &RecordBatch) -> Result<(), BlockError> {
+        let types = |schema: &SchemaRef| {
+            let fields = schema.fields().iter();
+            fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(", ")
+        };
+        let (actual, wanted) = (types(&batch.schema()), types(&self.schema.arrow));
+        (actual == wanted).then_some(()).ok_or(BlockError::SchemaChange { actual, wanted })
     }
 
     fn cut(&mut self, rows: &RecordBatch) -> Result<SourceBlock, BlockError> {

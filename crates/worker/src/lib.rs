@@ -1,0 +1,80 @@
+//! A worker: holds blocks of rows and answers questions about them.
+//!
+//! It owns no job and no decision. A coordinator puts blocks here by Arrow Flight, asks (see `Shards` in the protocol), and
+//! tells it to let go. Everything is in memory: a worker that goes takes its blocks with it.
+//!
+//! Async ends at the service: each question is computed on the device's own threads, so that a long pass never keeps
+//! heartbeats or health checks waiting.
+
+mod flight;
+mod membership;
+mod service;
+mod store;
+
+pub use membership::{MembershipError, WorkerIdentity};
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use shoal_clustering::cpu::CpuDevice;
+use shoal_wire::limits::MAX_MESSAGE_BYTES;
+use shoal_wire::proto::DESCRIPTOR;
+use shoal_wire::proto::shards_server::ShardsServer;
+use std::future::Future;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// Why a worker stopped.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// It could not join the fleet.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// Its server failed.
+    #[error("the server stopped: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The reflection service could not be built.
+    #[error("the protocol cannot be described: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on `listener` and belongs to the coordinator's fleet until `shutdown`.
+pub async fn run(
+    listener: TcpListener,
+    coordinator: &str,
+    identity: WorkerIdentity,
+    device: CpuDevice,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), WorkerError> {
+    let store = Arc::new(store::Store::new(device));
+    let shards = ShardsServer::new(service::ShardService::new(store.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let flight = FlightServiceServer::new(flight::BlockFlight::new(store.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<ShardsServer<service::ShardService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = shoal_wire::flight::server()
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(shards)
+        .add_service(flight)
+        .serve_with_incoming_shutdown(shoal_wire::flight::incoming(listener), async {
+            // Both the signal and a sender that is gone mean: stop.
+            let _ = stopped.await;
+        });
+    let membership = async {
+        let result = membership::belong(coordinator, identity, &store, shutdown).await;
+        // The server may have failed already; then nobody listens.
+        let _ = stop.send(());
+        result
+    };
+    let (served, belonged) = tokio::join!(server, membership);
+    belonged?;
+    Ok(served?)
+}

@@ -2,7 +2,7 @@
 
 use crate::args::{Format, RunArguments};
 use crate::local::FileRows;
-use crate::output::{OutFolder, label_batch, label_schema, label_writer};
+use crate::output::{OutFolder, label_writer};
 use crate::progress::{ProgressLine, RunObserver};
 use crate::{job_file, table};
 use anyhow::Result;
@@ -10,8 +10,9 @@ use shoal_clustering::cpu::CpuDevice;
 use shoal_clustering::{ClusteringError, Device, Segmentation, segment};
 use shoal_domain::Report;
 use shoal_domain::report::RanOn;
-use std::fs::File;
-use std::io::BufWriter;
+use shoal_wire::documents::to_bytes;
+use shoal_wire::labels::{label_batch, label_schema};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,12 +35,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
 
     let mut out = OutFolder::create(&arguments.out)?;
     observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
-    out.write("labels.parquet", |file| write_labels(file, &rows, &segmentation))?;
+    let labels = write_labels(out.file("labels.parquet")?, &rows, &segmentation)?;
+    out.finish(labels)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ran_on = RanOn { mode: "local".to_owned(), devices: vec![device_name], version };
     let report = Report::new(&segmentation.model, ran_on, observer.timings());
-    out.write_json("report.json", &report)?;
-    out.write_json("model.json", &segmentation.model)?;
+    out.write_bytes("report.json", &to_bytes(&report)?)?;
+    out.write_bytes("model.json", &to_bytes(&segmentation.model)?)?;
     out.commit()?;
     line.finish();
     match arguments.output {
@@ -52,13 +54,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     Ok(())
 }
 
-fn write_labels(file: File, rows: &FileRows, segmentation: &Segmentation) -> Result<File> {
-    let schema = label_schema(rows.schema().arrow.field(0));
-    let mut writer = label_writer(BufWriter::new(file), schema.clone())?;
+fn write_labels<W: Write + Send>(file: W, rows: &FileRows, segmentation: &Segmentation) -> Result<W> {
+    let id = rows.schema().arrow.field(0).clone();
+    let mut writer = label_writer(file, label_schema(&id))?;
     let preparation = &segmentation.model.preparation;
     rows.label(preparation, &segmentation.centroids, |source, labels| {
-        let batch = label_batch(&schema, &source.ids, labels).map_err(ClusteringError::rows)?;
+        let batch = label_batch(&id, &source.ids, labels).map_err(ClusteringError::rows)?;
         writer.write(&batch).map_err(ClusteringError::rows)
     })?;
-    Ok(writer.into_inner()?.into_inner()?)
+    Ok(writer.into_inner()?)
 }

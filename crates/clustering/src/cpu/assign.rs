@@ -154,7 +154,10 @@ fn transpose(rows: &[f32], n_features: usize, tile: &mut [[f32; LANES]]) {
 
 /// For each lane the centroid with the best score, its lead over the second, and the row's squared norm.
 #[inline(always)]
-fn score<const FMA: bool>(assigner: &Assigner<'_>, tile: &[[f32; LANES]]) -> ([u32; LANES], [f32; LANES], [f32; LANES]) {
+fn score<const FMA: bool>(
+    assigner: &Assigner<'_>,
+    tile: &[[f32; LANES]],
+) -> ([u32; LANES], [f32; LANES], [f32; LANES]) {
     let mut best = [f32::NEG_INFINITY; LANES];
     let mut second = [f32::NEG_INFINITY; LANES];
     let mut winners = [0u32; LANES];

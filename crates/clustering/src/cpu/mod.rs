@@ -7,9 +7,11 @@
 mod assign;
 mod distances;
 mod moves;
+mod rows;
 mod shard;
 
 pub use assign::{Assigner, Nearest, squared_distance};
+pub use rows::MemoryRows;
 pub use shard::{CpuDevice, CpuShard};
 
 /// The instruction sets that the kernels were written for, best first.

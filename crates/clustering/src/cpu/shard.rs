@@ -1,10 +1,10 @@
 //! Blocks in memory, and the folds over them that answer the questions.
 
+use super::Isa;
 use super::assign::{Assigner, Nearest};
 use super::distances::DistanceQuery;
 use super::moves::MoveCriterion;
-use super::Isa;
-use crate::answers::{BlockLabels, DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
+use crate::answers::{DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
 use rayon::prelude::*;
@@ -160,12 +160,18 @@ impl CpuShard {
     }
 
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
-        self.fold(centroids, || Picked::new(n), |picked, Assigned { block, nearest }| {
-            for (row_idx, (label, square)) in nearest.labels.iter().zip(&nearest.squares).enumerate() {
-                let order = order(block.data_set_row(row_idx), block.weight(row_idx), *square);
-                picked.offer(order, block.data_set_row(row_idx), || picked_row(block, row_idx, order, *label, *label));
-            }
-        })
+        self.fold(
+            centroids,
+            || Picked::new(n),
+            |picked, Assigned { block, nearest }| {
+                for (row_idx, (label, square)) in nearest.labels.iter().zip(&nearest.squares).enumerate() {
+                    let order = order(block.data_set_row(row_idx), block.weight(row_idx), *square);
+                    picked.offer(order, block.data_set_row(row_idx), || {
+                        picked_row(block, row_idx, order, *label, *label)
+                    });
+                }
+            },
+        )
     }
 
     /// A draw by weight alone needs no distances.
@@ -245,20 +251,26 @@ impl Shard for CpuShard {
 
     fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError> {
         let criterion = MoveCriterion::new(centroids, weights);
-        Ok(self.fold(centroids, || Picked::new(n), |picked, Assigned { block, nearest }| {
-            for row_idx in 0..block.n_rows() {
-                let (label, square) = (nearest.labels[row_idx], nearest.squares[row_idx]);
-                let weight = block.weight(row_idx) as f64;
-                if !criterion.may_gain(label, square, nearest.leads[row_idx], weight) {
-                    continue;
+        Ok(self.fold(
+            centroids,
+            || Picked::new(n),
+            |picked, Assigned { block, nearest }| {
+                for row_idx in 0..block.n_rows() {
+                    let (label, square) = (nearest.labels[row_idx], nearest.squares[row_idx]);
+                    let weight = block.weight(row_idx) as f64;
+                    if !criterion.may_gain(label, square, nearest.leads[row_idx], weight) {
+                        continue;
+                    }
+                    let (gain, target) = criterion.best(block.row(row_idx), label, square, weight);
+                    if gain > 0.0 {
+                        let order = -gain * self.weight_unit;
+                        picked.offer(order, block.data_set_row(row_idx), || {
+                            picked_row(block, row_idx, order, label, target)
+                        });
+                    }
                 }
-                let (gain, target) = criterion.best(block.row(row_idx), label, square, weight);
-                if gain > 0.0 {
-                    let order = -gain * self.weight_unit;
-                    picked.offer(order, block.data_set_row(row_idx), || picked_row(block, row_idx, order, label, target));
-                }
-            }
-        }))
+            },
+        ))
     }
 
     fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError> {
@@ -300,10 +312,5 @@ impl Shard for CpuShard {
         let mut sums = DistanceSums(vec![0; n_sums]);
         parts.into_iter().for_each(|part| sums.merge(DistanceSums(part)));
         Ok(sums)
-    }
-
-    fn labels(&self, block: BlockId, centroids: &Centroids) -> Result<BlockLabels, ClusteringError> {
-        let block = &self.blocks[self.block_position(block)?];
-        Ok(Assigner::new(centroids, self.device.isa).block_labels(block))
     }
 }

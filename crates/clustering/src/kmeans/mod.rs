@@ -8,6 +8,6 @@ mod fit;
 mod lloyd;
 mod seed;
 
-pub use fit::{Fit, FitParams, Start, fit};
 pub(crate) use fit::emit;
+pub use fit::{Fit, FitParams, Start, fit};
 pub use lloyd::{Lloyd, Progress};

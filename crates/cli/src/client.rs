@@ -1,0 +1,126 @@
+//! A coordinator, as the commands talk to it.
+
+use crate::args::Format;
+use crate::output::{OutFolder, label_writer};
+use crate::progress::ProgressLine;
+use crate::table;
+use anyhow::{Result, anyhow};
+use arrow_flight::Ticket;
+use prost::Message;
+use shoal_domain::Report;
+use shoal_wire::flight::{DecodedPayload, Incoming, channel, client};
+use shoal_wire::limits::MAX_MESSAGE_BYTES;
+use shoal_wire::proto::jobs_client::JobsClient;
+use shoal_wire::proto::{GetJobResultRequest, JobEvent, JobResult, JobState, LabelsTicket, WatchJobRequest, job_event};
+use shoal_wire::status::one_line;
+use std::io::Write;
+use std::path::Path;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// A connection to a coordinator.
+pub(crate) struct Coordinator {
+    url: String,
+    pub(crate) channel: Channel,
+}
+
+impl Coordinator {
+    pub(crate) fn new(url: &str) -> Result<Self> {
+        let channel = channel(url).map_err(|status| anyhow!("--coordinator: {}", status.message()))?;
+        Ok(Self { url: url.to_owned(), channel })
+    }
+
+    pub(crate) fn jobs(&self) -> JobsClient<Channel> {
+        JobsClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// A status with the coordinator's name before it.
+    pub(crate) fn failed(&self, status: &Status) -> anyhow::Error {
+        anyhow!("{}: {}", self.url, one_line(status))
+    }
+
+    /// Follows a job to its end, each event to `show`.
+    pub(crate) async fn watch(&self, name: &str, mut show: impl FnMut(&JobEvent)) -> Result<JobState> {
+        let request = WatchJobRequest { name: name.to_owned(), after: 0 };
+        let events = self.jobs().watch_job(request).await.map_err(|status| self.failed(&status))?;
+        let mut events = events.into_inner();
+        let mut state = JobState::Unspecified;
+        while let Some(event) = events.message().await.map_err(|status| self.failed(&status))? {
+            show(&event);
+            if let Some(job_event::Event::State(number)) = event.event {
+                state = JobState::try_from(number).unwrap_or_default();
+            }
+            if state == JobState::Failed {
+                return Err(anyhow!("{name} has failed: {}", event.error));
+            }
+            if state == JobState::Cancelled {
+                return Err(anyhow!("{name} was cancelled"));
+            }
+        }
+        if state == JobState::Succeeded {
+            return Ok(state);
+        }
+        Err(anyhow!("{}: the stream of {name} ended before the job", self.url))
+    }
+
+    pub(crate) async fn result(&self, name: &str) -> Result<JobResult> {
+        let request = GetJobResultRequest { name: name.to_owned() };
+        let result = self.jobs().get_job_result(request).await.map_err(|status| self.failed(&status))?;
+        Ok(result.into_inner())
+    }
+
+    /// Writes a job's labels as Parquet and gives the target back.
+    pub(crate) async fn labels<W: Write + Send>(&self, name: &str, target: W) -> Result<W> {
+        let ticket = Ticket::new(LabelsTicket { job: name.to_owned() }.encode_to_vec());
+        let stream = client(self.channel.clone()).do_get(ticket).await.map_err(|status| self.failed(&status))?;
+        let mut stream = Incoming::new(stream.into_inner());
+        let mut target = Some(target);
+        let mut writer = None;
+        while let Some(message) = stream.next().await.map_err(|status| self.failed(&status))? {
+            match (message.payload, &mut writer) {
+                (DecodedPayload::Schema(schema), None) => {
+                    writer = target.take().map(|target| label_writer(target, schema)).transpose()?;
+                }
+                (DecodedPayload::RecordBatch(batch), Some(writer)) => writer.write(&batch)?,
+                _ => {}
+            }
+        }
+        let writer = writer.ok_or_else(|| anyhow!("{}: the labels of {name} have no schema", self.url))?;
+        Ok(writer.into_inner()?)
+    }
+
+    /// Prints a finished job, and writes its files when a folder is given.
+    pub(crate) async fn deliver(&self, name: &str, out: Option<&Path>, output: Format) -> Result<()> {
+        let result = self.result(name).await?;
+        let report: Report = serde_json::from_slice(&result.report_json)?;
+        if let Some(folder) = out {
+            let mut files = OutFolder::create(folder)?;
+            let labels = self.labels(name, files.file("labels.parquet")?).await?;
+            files.finish(labels)?;
+            files.write_bytes("report.json", &result.report_json)?;
+            files.write_bytes("model.json", &result.model_json)?;
+            files.commit()?;
+        }
+        match output {
+            Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            Format::Table => print!("{}", table::render(&report)),
+        }
+        Ok(())
+    }
+}
+
+/// Shows an event on the progress line.
+pub(crate) fn show_event(line: &ProgressLine, event: &JobEvent) {
+    match &event.event {
+        Some(job_event::Event::State(state)) => {
+            let name = JobState::try_from(*state).unwrap_or_default().as_str_name();
+            line.note(&format!("state {}", name.trim_start_matches("JOB_STATE_").to_lowercase()));
+        }
+        Some(job_event::Event::Phase(phase)) => line.note(&format!("phase {phase}")),
+        Some(job_event::Event::Pass(pass)) => line.pass(&(*pass).into()),
+        Some(job_event::Event::Silhouette(silhouette)) => line.silhouette(silhouette.n_done, silhouette.n_rows),
+        None => {}
+    }
+}

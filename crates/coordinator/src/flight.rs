@@ -1,0 +1,226 @@
+//! The Arrow Flight face of the coordinator: data sets in, labels out. Rows pass through and are not kept.
+
+use crate::data_sets::{DataSet, DataSets};
+use crate::job::Outcome;
+use crate::jobs_service::no_result;
+use crate::members::Members;
+use crate::placement::{Holder, Placement};
+use crate::queue::Queue;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use shoal_domain::BlockId;
+use shoal_wire::blocks::{BlockCutter, DataSetSchema};
+use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
+use shoal_wire::labels::label_schema;
+use shoal_wire::proto::{BlockLabelsTicket, BlockMetadata, DataSetReceipt, LabelsTicket, PutDataSet, PutMetadata};
+use shoal_wire::status::ToStatus;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Batches of labels that wait for a slow reader.
+const LABELS_UNDER_WAY: usize = 4;
+
+pub(crate) struct RowsFlight {
+    members: Arc<Members>,
+    data_sets: Arc<DataSets>,
+    queue: Arc<Queue>,
+}
+
+impl RowsFlight {
+    pub(crate) fn new(members: Arc<Members>, data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
+        Self { members, data_sets, queue }
+    }
+
+    /// Takes a data set and spreads it; nothing of it is kept unless all of it has come.
+    async fn take(&self, messages: Streaming<FlightData>) -> Result<Arc<DataSet>, Status> {
+        let mut incoming = Incoming::new(messages);
+        let first = incoming.next().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
+        let DecodedPayload::Schema(schema) = first.payload else {
+            return Err(Status::invalid_argument("the stream does not begin with a schema"));
+        };
+        let descriptor = first.inner.flight_descriptor.unwrap_or_default();
+        let put = PutDataSet::decode(descriptor.cmd).map_err(not_ours)?;
+        let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
+        let started = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive());
+        let mut placement = started.map_err(|error| error.to_status())?;
+        match spread(&mut incoming, &schema, &mut placement).await {
+            Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
+            Err(status) => {
+                self.data_sets.abandon(placement).await;
+                Err(status)
+            }
+        }
+    }
+
+    fn labels(&self, job: &str) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let (outcome, state, error) =
+            self.queue.look(job, |job| (job.outcome.clone(), job.state, job.error.clone()))?;
+        let outcome = outcome.ok_or_else(|| no_result(job, state, &error))?;
+        let data_set = self.data_sets.get(&outcome.data_set_name).map_err(|error| error.to_status())?;
+        let schema = label_schema(data_set.schema.arrow.field(0));
+        let (sender, receiver) = mpsc::channel(LABELS_UNDER_WAY);
+        tokio::spawn(async move {
+            if let Err(status) = relay(&data_set, &outcome, &sender).await {
+                // A reader that has gone need not be told.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(encode(schema, None, ReceiverStream::new(receiver)).map_err(status_of).boxed())
+    }
+}
+
+/// Cuts what comes into blocks and sends them on. Returns the rows once the end marker has confirmed them.
+async fn spread(incoming: &mut Incoming, schema: &DataSetSchema, placement: &mut Placement) -> Result<u64, Status> {
+    let mut cutter = BlockCutter::new(schema.clone()).map_err(|error| error.to_status())?;
+    let mut n_rows = 0;
+    let mut end = None;
+    while let Some(message) = incoming.next().await? {
+        if end.is_some() {
+            return Err(Status::invalid_argument("the stream goes on after its end marker"));
+        }
+        end = PutMetadata::decode(message.inner.app_metadata).map_err(not_ours)?.end;
+        let DecodedPayload::RecordBatch(batch) = message.payload else {
+            continue;
+        };
+        n_rows += batch.num_rows() as u64;
+        for block in cutter.push(batch).map_err(|error| error.to_status())? {
+            placement.send(&block).await.map_err(|error| error.to_status())?;
+        }
+    }
+    let Some(end) = end else {
+        let message = format!("the stream was cut short after {n_rows} rows: it has no end marker; nothing was kept");
+        return Err(Status::data_loss(message));
+    };
+    if end.n_rows != n_rows {
+        let message = format!("{} rows were sent and {n_rows} have come; nothing was kept", end.n_rows);
+        return Err(Status::data_loss(message));
+    }
+    if n_rows == 0 {
+        return Err(Status::invalid_argument("the data set has no rows"));
+    }
+    if let Some(block) = cutter.finish().map_err(|error| error.to_status())? {
+        placement.send(&block).await.map_err(|error| error.to_status())?;
+    }
+    Ok(n_rows)
+}
+
+type LabelSender = mpsc::Sender<Result<(RecordBatch, Bytes), Status>>;
+
+/// Reads the labels of all workers at once and passes them on in block order.
+async fn relay(data_set: &DataSet, outcome: &Outcome, sender: &LabelSender) -> Result<(), Status> {
+    let mut streams = Vec::new();
+    for holder in data_set.holders.iter().filter(|holder| !holder.blocks.is_empty()) {
+        if holder.member.is_gone() {
+            let message = format!("worker {} is gone, and the labels of its rows with it", holder.member.id);
+            return Err(Status::unavailable(message));
+        }
+        streams.push((holder, worker_labels(data_set, outcome, holder).await?));
+    }
+    for number in 0..data_set.n_blocks() {
+        let holds = |holder: &Holder| holder.blocks.binary_search(&BlockId(number)).is_ok();
+        let (holder, stream) = streams.iter_mut().find(|(holder, _)| holds(holder)).expect("every block has a holder");
+        let ended = || Status::data_loss(format!("worker {} has ended before block {number}", holder.member.id));
+        let message = loop {
+            let message = stream.next().await?.ok_or_else(ended)?;
+            if let DecodedPayload::RecordBatch(batch) = message.payload {
+                break (batch, message.inner.app_metadata);
+            }
+        };
+        if BlockMetadata::decode(message.1.clone()).map_err(not_ours)?.block != number {
+            return Err(Status::internal(format!("worker {} has sent another block than {number}", holder.member.id)));
+        }
+        if sender.send(Ok(message)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn worker_labels(data_set: &DataSet, outcome: &Outcome, holder: &Holder) -> Result<Incoming, Status> {
+    let ticket = BlockLabelsTicket {
+        data_set: data_set.name.clone(),
+        preparation: Some((&outcome.preparation).into()),
+        centroids: Some((&outcome.centroids).into()),
+        blocks: holder.blocks.iter().map(|block| block.0).collect(),
+    };
+    let ticket = Ticket::new(ticket.encode_to_vec());
+    let messages = client(holder.member.channel.clone()).do_get(ticket).await?;
+    Ok(Incoming::new(messages.into_inner()))
+}
+
+fn not_ours(error: prost::DecodeError) -> Status {
+    Status::invalid_argument(format!("the command, ticket or metadata is not ours: {error}"))
+}
+
+fn not_offered<T>(call: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("the coordinator does not offer {call}")))
+}
+
+#[tonic::async_trait]
+impl FlightService for RowsFlight {
+    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        let data_set = self.take(request.into_inner()).await?;
+        let (n_rows, n_blocks) = (data_set.n_rows, data_set.n_blocks());
+        let receipt = DataSetReceipt { name: data_set.name.clone(), n_rows, n_blocks };
+        let result = PutResult { app_metadata: receipt.encode_to_vec().into() };
+        Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let ticket = LabelsTicket::decode(request.into_inner().ticket).map_err(not_ours)?;
+        Ok(Response::new(self.labels(&ticket.job)?))
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        not_offered("Handshake")
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        not_offered("ListFlights")
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        not_offered("GetFlightInfo")
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        not_offered("PollFlightInfo")
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        not_offered("GetSchema")
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        not_offered("DoAction")
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        not_offered("ListActions")
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        not_offered("DoExchange")
+    }
+}

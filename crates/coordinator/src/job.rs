@@ -1,0 +1,137 @@
+//! One job: what was asked, what has happened, what came out.
+
+use crate::data_sets::DataSet;
+use shoal_clustering::PassRecord;
+use shoal_domain::{Centroids, JobSpec, Model, Preparation};
+use shoal_wire::proto::{self, JobState, job_event};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+
+/// Events that a job remembers for clients that come late; of a longer job the oldest are forgotten.
+const MAX_EVENTS: usize = 100_000;
+
+/// What a client asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Submission {
+    pub(crate) spec: JobSpec,
+    /// A data set that was put before. Otherwise the coordinator reads the source.
+    pub(crate) data_set: Option<Arc<DataSet>>,
+    pub(crate) warm_start: Option<Model>,
+    /// Chosen by the client; empty when it chose none.
+    pub(crate) request_id: String,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) model_json: Vec<u8>,
+    pub(crate) report_json: Vec<u8>,
+    pub(crate) preparation: Preparation,
+    pub(crate) centroids: Centroids,
+    pub(crate) data_set_name: String,
+}
+
+/// A job as the queue keeps it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) number: u64,
+    pub(crate) submission: Submission,
+    pub(crate) state: JobState,
+    pub(crate) error: String,
+    submitted: SystemTime,
+    ended: Option<SystemTime>,
+    phase: String,
+    last_pass: Option<PassRecord>,
+    events: VecDeque<proto::JobEvent>,
+    n_events: u64,
+    pub(crate) outcome: Option<Arc<Outcome>>,
+    /// Set once to stop the job; its algorithm looks at it between two steps.
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+impl Job {
+    pub(crate) fn new(number: u64, submission: Submission, submitted: SystemTime) -> Self {
+        let mut job = Self {
+            number,
+            submission,
+            state: JobState::Unspecified,
+            error: String::new(),
+            submitted,
+            ended: None,
+            phase: String::new(),
+            last_pass: None,
+            events: VecDeque::new(),
+            n_events: 0,
+            outcome: None,
+            cancelled: Arc::default(),
+        };
+        job.enter(JobState::Queued);
+        job
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("jobs/{}", self.number)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Comes into a state that is not an end.
+    pub(crate) fn enter(&mut self, state: JobState) {
+        self.state = state;
+        self.record(job_event::Event::State(state.into()));
+    }
+
+    /// Ends; the data set is no longer in use by this job.
+    pub(crate) fn end(&mut self, state: JobState, error: String, ended: SystemTime) {
+        self.error = error;
+        self.ended = Some(ended);
+        self.submission.data_set = None;
+        self.enter(state);
+    }
+
+    pub(crate) fn enter_phase(&mut self, phase: &str) {
+        phase.clone_into(&mut self.phase);
+        self.record(job_event::Event::Phase(phase.to_owned()));
+    }
+
+    pub(crate) fn pass(&mut self, record: PassRecord) {
+        self.last_pass = Some(record);
+        self.record(job_event::Event::Pass(record.into()));
+    }
+
+    pub(crate) fn silhouette(&mut self, n_done: u64, n_rows: u64) {
+        self.record(job_event::Event::Silhouette(proto::Silhouette { n_done, n_rows }));
+    }
+
+    fn record(&mut self, event: job_event::Event) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.n_events += 1;
+        let error = self.error.clone();
+        self.events.push_back(proto::JobEvent { number: self.n_events, event: Some(event), error });
+    }
+
+    /// At most `n` events with numbers above `after`.
+    pub(crate) fn events_after(&self, after: u64, n: usize) -> Vec<proto::JobEvent> {
+        let skipped = self.events.partition_point(|event| event.number <= after);
+        self.events.iter().skip(skipped).take(n).cloned().collect()
+    }
+
+    pub(crate) fn to_message(&self) -> proto::Job {
+        proto::Job {
+            name: self.name(),
+            state: self.state.into(),
+            spec: Some((&self.submission.spec).into()),
+            error: self.error.clone(),
+            submitted: Some(self.submitted.into()),
+            ended: self.ended.map(Into::into),
+            phase: self.phase.clone(),
+            last_pass: self.last_pass.map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The gRPC face of the jobs.
+
+use crate::data_sets::DataSets;
+use crate::job::Submission;
+use crate::queue::{Queue, number_of};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use shoal_domain::JobSpec;
+use shoal_wire::documents::parse_model;
+use shoal_wire::proto::jobs_server::Jobs;
+use shoal_wire::proto::{
+    CancelJobRequest, GetJobRequest, GetJobResultRequest, Job, JobEvent, JobResult, JobState, ListJobsRequest,
+    ListJobsResponse, SubmitJobRequest, WatchJobRequest,
+};
+use shoal_wire::status::ToStatus;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Events that one look at a job hands to its stream.
+const EVENTS_AT_A_TIME: usize = 256;
+const MAX_PAGE_SIZE: i32 = 1_000;
+const DEFAULT_PAGE_SIZE: i32 = 100;
+
+pub(crate) struct JobsService {
+    queue: Arc<Queue>,
+    data_sets: Arc<DataSets>,
+}
+
+impl JobsService {
+    pub(crate) fn new(queue: Arc<Queue>, data_sets: Arc<DataSets>) -> Self {
+        Self { queue, data_sets }
+    }
+
+    fn submission(&self, request: SubmitJobRequest) -> Result<Submission, Status> {
+        let spec = request.spec.ok_or_else(|| Status::invalid_argument("spec: is missing"))?;
+        let spec = JobSpec::try_from(spec).map_err(|error| error.to_status())?;
+        spec.check().map_err(|error| error.to_status())?;
+        let data_set = match request.data_set.as_str() {
+            "" => None,
+            name => Some(self.data_sets.get(name).map_err(|error| error.to_status())?),
+        };
+        let warm_start = match request.warm_start_json.as_slice() {
+            [] => None,
+            json => Some(
+                parse_model(json).map_err(|reason| Status::invalid_argument(format!("warm_start_json: {reason}")))?,
+            ),
+        };
+        Ok(Submission { spec, data_set, warm_start, request_id: request.request_id })
+    }
+}
+
+#[tonic::async_trait]
+impl Jobs for JobsService {
+    type WatchJobStream = BoxStream<'static, Result<JobEvent, Status>>;
+
+    async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
+        let submission = self.submission(request.into_inner())?;
+        Ok(Response::new(self.queue.submit(submission)?))
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
+        let job = self.queue.look(&request.into_inner().name, crate::job::Job::to_message)?;
+        Ok(Response::new(job))
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        let page_size = match request.page_size {
+            0 => DEFAULT_PAGE_SIZE,
+            size if size > 0 => size.min(MAX_PAGE_SIZE),
+            _ => return Err(Status::invalid_argument("page_size: must not be negative")),
+        };
+        let before = match request.page_token.as_str() {
+            "" => u64::MAX,
+            token => number_of(token).ok_or_else(|| Status::invalid_argument("page_token: is not one of ours"))?,
+        };
+        let (jobs, next) = self.queue.list(before, page_size as usize);
+        let next_page_token = next.map(|number| number.to_string()).unwrap_or_default();
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
+        Ok(Response::new(self.queue.cancel(&request.into_inner().name)?))
+    }
+
+    async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        let WatchJobRequest { name, after } = request.into_inner();
+        self.queue.look(&name, |_| ())?;
+        let (queue, mut changes) = (self.queue.clone(), self.queue.changes());
+        let (sender, receiver) = tokio::sync::mpsc::channel(EVENTS_AT_A_TIME);
+        tokio::spawn(async move {
+            let mut last = after;
+            loop {
+                changes.mark_unchanged();
+                let look = |job: &crate::job::Job| (job.events_after(last, EVENTS_AT_A_TIME), job.has_ended());
+                let (events, has_ended) = match queue.look(&name, look) {
+                    Ok(seen) => seen,
+                    // The job has been forgotten while it was watched; a client that has gone need not be told.
+                    Err(status) => return drop(sender.send(Err(status)).await),
+                };
+                let is_idle = events.is_empty();
+                for event in events {
+                    last = event.number;
+                    if sender.send(Ok(event)).await.is_err() {
+                        return;
+                    }
+                }
+                // A job that has ended tells nothing more; one that goes on tells after the next change.
+                if is_idle && (has_ended || changes.changed().await.is_err()) {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed()))
+    }
+
+    async fn get_job_result(&self, request: Request<GetJobResultRequest>) -> Result<Response<JobResult>, Status> {
+        let name = request.into_inner().name;
+        let (outcome, state, error) =
+            self.queue.look(&name, |job| (job.outcome.clone(), job.state, job.error.clone()))?;
+        match outcome.filter(|_| state == JobState::Succeeded) {
+            Some(outcome) => Ok(Response::new(JobResult {
+                model_json: outcome.model_json.clone(),
+                report_json: outcome.report_json.clone(),
+            })),
+            None => Err(no_result(&name, state, &error)),
+        }
+    }
+}
+
+/// A job without a result, told apart by what it is doing.
+pub(crate) fn no_result(name: &str, state: JobState, error: &str) -> Status {
+    let message = match state {
+        JobState::Failed => format!("{name} has failed: {error}"),
+        JobState::Cancelled => format!("{name} was cancelled"),
+        _ => format!("{name} has not ended"),
+    };
+    Status::failed_precondition(message)
+}

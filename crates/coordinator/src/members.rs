@@ -1,0 +1,142 @@
+//! The workers that are alive.
+
+use shoal_wire::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
+use shoal_wire::proto::Worker;
+use shoal_wire::proto::shards_client::ShardsClient;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+/// A worker as the coordinator knows it. Whoever has placed rows on it keeps the handle and learns through it when the
+/// worker goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+    pub(crate) worker: Worker,
+    pub(crate) channel: Channel,
+    gone: watch::Receiver<bool>,
+}
+
+impl Member {
+    /// A client for its questions.
+    pub(crate) fn shards(&self) -> ShardsClient<Channel> {
+        ShardsClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Whether it has died or left.
+    pub(crate) fn is_gone(&self) -> bool {
+        // A closed channel means that the list itself is gone.
+        *self.gone.borrow() || self.gone.has_changed().is_err()
+    }
+
+    /// Returns when it has died or left.
+    pub(crate) async fn until_gone(&self) {
+        let mut gone = self.gone.clone();
+        // An error means that the list is gone, and the worker with it.
+        let _ = gone.wait_for(|gone| *gone).await;
+    }
+}
+
+struct Entry {
+    member: Member,
+    gone: watch::Sender<bool>,
+    last_seen: Instant,
+}
+
+/// The list of workers. The mutex is held for look-ups only.
+#[derive(Default)]
+pub(crate) struct Members {
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// By number, so that the order is that of joining.
+    by_number: BTreeMap<u64, Entry>,
+    n_joined: u64,
+}
+
+impl Members {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a worker. One that had the same address before is gone: it has been started anew.
+    pub(crate) fn join(&self, worker: Worker, channel: Channel) -> String {
+        let mut entries = self.lock();
+        let same_address = |entry: &Entry| entry.member.worker.address == worker.address;
+        let former: Vec<u64> =
+            entries.by_number.iter().filter(|(_, entry)| same_address(entry)).map(|(number, _)| *number).collect();
+        for number in former {
+            entries.remove(number, "was started anew");
+        }
+        entries.n_joined += 1;
+        let number = entries.n_joined;
+        let id = format!("w{number}");
+        info!(worker = id, address = worker.address, device = worker.device, "worker joined");
+        let (sender, gone) = watch::channel(false);
+        let member = Member { id: id.clone(), worker, channel, gone };
+        entries.by_number.insert(number, Entry { member, gone: sender, last_seen: Instant::now() });
+        id
+    }
+
+    /// Notes that a worker is alive; false when it is not known.
+    pub(crate) fn heartbeat(&self, id: &str, boot_id: u64) -> bool {
+        let mut entries = self.lock();
+        let is_it = |entry: &&mut Entry| entry.member.id == id && entry.member.worker.boot_id == boot_id;
+        match entries.by_number.values_mut().find(is_it) {
+            Some(entry) => {
+                entry.last_seen = Instant::now();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A worker goes by itself.
+    pub(crate) fn leave(&self, id: &str, boot_id: u64) {
+        let mut entries = self.lock();
+        let is_it = |entry: &Entry| entry.member.id == id && entry.member.worker.boot_id == boot_id;
+        let number = entries.by_number.iter().find(|(_, entry)| is_it(entry)).map(|(number, _)| *number);
+        if let Some(number) = number {
+            entries.remove(number, "left");
+        }
+    }
+
+    /// All workers that are alive, in the order in which they joined.
+    pub(crate) fn alive(&self) -> Vec<Member> {
+        self.lock().by_number.values().map(|entry| entry.member.clone()).collect()
+    }
+
+    fn remove_silent(&self) {
+        let mut entries = self.lock();
+        let is_silent = |entry: &Entry| entry.last_seen.elapsed() > HEARTBEAT_TIMEOUT;
+        let silent: Vec<u64> =
+            entries.by_number.iter().filter(|(_, entry)| is_silent(entry)).map(|(number, _)| *number).collect();
+        for number in silent {
+            entries.remove(number, "has not reported");
+        }
+    }
+}
+
+impl Entries {
+    fn remove(&mut self, number: u64, why: &str) {
+        if let Some(entry) = self.by_number.remove(&number) {
+            warn!(worker = entry.member.id, address = entry.member.worker.address, why, "worker gone");
+            entry.gone.send_replace(true);
+        }
+    }
+}
+
+/// Drops workers that have not reported in time.
+pub(crate) async fn watch(members: Arc<Members>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        members.remove_silent();
+    }
+}

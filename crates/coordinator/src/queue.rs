@@ -1,0 +1,135 @@
+//! All jobs, in the order in which they came.
+
+use crate::job::{Job, Submission};
+use shoal_wire::proto::{self, JobState};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::sync::watch;
+use tonic::Status;
+
+/// Jobs that are remembered. The oldest that have ended are forgotten first; when all wait or run, no more are taken.
+pub(crate) const MAX_JOBS: usize = 10_000;
+
+/// The jobs. The mutex is held to look up or change a record, never while a job works.
+pub(crate) struct Queue {
+    jobs: Mutex<BTreeMap<u64, Job>>,
+    /// Counts changes, so that waiting for one is cheap.
+    changes: watch::Sender<u64>,
+    clock: fn() -> SystemTime,
+}
+
+impl Queue {
+    pub(crate) fn new(clock: fn() -> SystemTime) -> Self {
+        Self { jobs: Mutex::default(), changes: watch::Sender::new(0), clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|n_changes| *n_changes += 1);
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes a job, or returns the one that the same request has brought before.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<proto::Job, Status> {
+        let mut jobs = self.lock();
+        let request_id = &submission.request_id;
+        let same = jobs.values().find(|job| !request_id.is_empty() && job.submission.request_id == *request_id);
+        if let Some(job) = same {
+            return Ok(job.to_message());
+        }
+        let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
+        if jobs.len() >= MAX_JOBS {
+            let oldest = jobs.iter().find(|(_, job)| job.has_ended()).map(|(number, _)| *number);
+            let full = || Status::resource_exhausted(format!("{MAX_JOBS} jobs wait or run; try again later"));
+            jobs.remove(&oldest.ok_or_else(full)?);
+        }
+        let job = Job::new(number, submission, (self.clock)());
+        let message = job.to_message();
+        jobs.insert(number, job);
+        drop(jobs);
+        self.changed();
+        Ok(message)
+    }
+
+    /// Looks at a job.
+    pub(crate) fn look<T>(&self, name: &str, look: impl FnOnce(&Job) -> T) -> Result<T, Status> {
+        let jobs = self.lock();
+        let job = number_of(name).and_then(|number| jobs.get(&number));
+        job.map(look).ok_or_else(|| Status::not_found(format!("`{name}` is not a job of this coordinator")))
+    }
+
+    /// Changes a job that is still remembered.
+    pub(crate) fn update(&self, number: u64, update: impl FnOnce(&mut Job)) {
+        if let Some(job) = self.lock().get_mut(&number) {
+            update(job);
+        }
+        self.changed();
+    }
+
+    /// Ends a job, unless it has ended before.
+    pub(crate) fn end(&self, number: u64, state: JobState, error: String) {
+        let ended = (self.clock)();
+        self.update(number, |job| {
+            if !job.has_ended() {
+                job.end(state, error, ended)
+            }
+        });
+    }
+
+    /// Stops a job that waits at once, and one that runs at its next step.
+    pub(crate) fn cancel(&self, name: &str) -> Result<proto::Job, Status> {
+        let (number, state) = self.look(name, |job| (job.number, job.state))?;
+        match state {
+            JobState::Queued => self.end(number, JobState::Cancelled, String::new()),
+            JobState::Running => self.update(number, |job| job.cancelled.store(true, Ordering::Relaxed)),
+            _ => return Err(Status::failed_precondition(format!("{name} has ended already"))),
+        }
+        self.look(name, Job::to_message)
+    }
+
+    /// Stops everything, for shutdown.
+    pub(crate) fn cancel_all(&self) {
+        let open: Vec<String> = self.lock().values().filter(|job| !job.has_ended()).map(Job::name).collect();
+        for name in open {
+            // A job may have ended in between; then there is nothing to stop.
+            let _ = self.cancel(&name);
+            if let Ok(number) = self.look(&name, |job| job.number) {
+                self.end(number, JobState::Cancelled, "the coordinator was stopped".to_owned());
+            }
+        }
+    }
+
+    /// The next job that waits, which then runs.
+    pub(crate) fn start_next(&self) -> Option<u64> {
+        let mut jobs = self.lock();
+        let job = jobs.values_mut().find(|job| job.state == JobState::Queued)?;
+        job.enter(JobState::Running);
+        let number = job.number;
+        drop(jobs);
+        self.changed();
+        Some(number)
+    }
+
+    /// Up to `n` jobs with numbers below `before`, the newest first, and whether there are more.
+    pub(crate) fn list(&self, before: u64, n: usize) -> (Vec<proto::Job>, Option<u64>) {
+        let jobs = self.lock();
+        let mut page: Vec<&Job> = jobs.range(..before).rev().map(|(_, job)| job).take(n + 1).collect();
+        let has_more = page.len() > n;
+        page.truncate(n);
+        let next = page.last().map(|job| job.number).filter(|_| has_more);
+        (page.into_iter().map(Job::to_message).collect(), next)
+    }
+}
+
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("jobs/").unwrap_or(name).parse().ok()
+}

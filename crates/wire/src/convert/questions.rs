@@ -1,0 +1,163 @@
+//! Questions as messages.
+
+use super::{WireError, required};
+use crate::proto;
+use bytes::Bytes;
+use shoal_clustering::Draw;
+use shoal_clustering::prepare::Reading;
+use shoal_domain::{Centroids, ColumnPreparation, Preparation, Transform};
+use shoal_stats::{DigitQuery, RandomStream};
+
+/// Float32 numbers as little-endian bytes.
+pub fn f32s_to_bytes(values: &[f32]) -> Bytes {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+/// The numbers of [`f32s_to_bytes`].
+pub fn f32s_from_bytes(bytes: &[u8], field: &'static str) -> Result<Vec<f32>, WireError> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    let whole = rest.is_empty();
+    let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    whole.then_some(numbers).ok_or(WireError::Invalid { field, reason: "does not hold whole float32 numbers" })
+}
+
+/// 128-bit integers as little-endian bytes.
+pub fn i128s_to_bytes(values: &[i128]) -> Bytes {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+/// The integers of [`i128s_to_bytes`].
+pub fn i128s_from_bytes(bytes: &[u8], field: &'static str) -> Result<Vec<i128>, WireError> {
+    let (numbers, rest) = bytes.as_chunks::<16>();
+    let whole = rest.is_empty();
+    let numbers = numbers.iter().map(|bytes| i128::from_le_bytes(*bytes)).collect();
+    whole.then_some(numbers).ok_or(WireError::Invalid { field, reason: "does not hold whole 128-bit integers" })
+}
+
+impl From<&Centroids> for proto::Centroids {
+    fn from(centroids: &Centroids) -> Self {
+        Self {
+            n_clusters: centroids.n_clusters() as u32,
+            n_features: centroids.n_features() as u32,
+            values: f32s_to_bytes(centroids.values()).to_vec(),
+        }
+    }
+}
+
+impl TryFrom<proto::Centroids> for Centroids {
+    type Error = WireError;
+
+    fn try_from(centroids: proto::Centroids) -> Result<Self, WireError> {
+        let values = f32s_from_bytes(&centroids.values, "centroids.values")?;
+        Ok(Self::new(centroids.n_clusters as usize, centroids.n_features as usize, values)?)
+    }
+}
+
+impl From<&Reading> for proto::Reading {
+    fn from(reading: &Reading) -> Self {
+        let log1p = reading.transform == Transform::Log1p;
+        Self { log1p, fills: reading.fills.clone(), drop_missing: reading.drop_missing }
+    }
+}
+
+impl From<proto::Reading> for Reading {
+    fn from(reading: proto::Reading) -> Self {
+        Self { transform: transform(reading.log1p), fills: reading.fills, drop_missing: reading.drop_missing }
+    }
+}
+
+impl From<&DigitQuery> for proto::DigitQuery {
+    fn from(query: &DigitQuery) -> Self {
+        Self { column: query.column as u32, known_bits: query.known_bits, prefix: query.prefix }
+    }
+}
+
+impl TryFrom<proto::DigitQuery> for DigitQuery {
+    type Error = WireError;
+
+    fn try_from(query: proto::DigitQuery) -> Result<Self, WireError> {
+        if query.known_bits >= u64::BITS {
+            return Err(WireError::Invalid { field: "queries.known_bits", reason: "must be below 64" });
+        }
+        Ok(Self { column: query.column as usize, known_bits: query.known_bits, prefix: query.prefix })
+    }
+}
+
+impl From<&Preparation> for proto::Preparation {
+    fn from(preparation: &Preparation) -> Self {
+        let column = |column: &ColumnPreparation| proto::PreparedColumn {
+            feature: column.feature.clone(),
+            log1p: column.transform == Transform::Log1p,
+            fill: column.fill,
+            shift: column.shift,
+            scale: column.scale,
+            unit_exponent: column.unit_exponent,
+        };
+        Self {
+            columns: preparation.columns.iter().map(column).collect(),
+            drop_missing: preparation.drop_missing,
+            weight_exponent: preparation.weight_exponent,
+        }
+    }
+}
+
+impl TryFrom<proto::Preparation> for Preparation {
+    type Error = WireError;
+
+    fn try_from(preparation: proto::Preparation) -> Result<Self, WireError> {
+        let column = |column: proto::PreparedColumn| {
+            if !(column.shift.is_finite() && column.scale.is_finite() && column.scale != 0.0) {
+                let reason = "shift and scale must be finite and scale not 0";
+                return Err(WireError::Invalid { field: "preparation.columns", reason });
+            }
+            Ok(ColumnPreparation {
+                feature: column.feature,
+                transform: transform(column.log1p),
+                fill: column.fill,
+                shift: column.shift,
+                scale: column.scale,
+                unit_exponent: column.unit_exponent,
+            })
+        };
+        Ok(Self {
+            columns: preparation.columns.into_iter().map(column).collect::<Result<_, _>>()?,
+            drop_missing: preparation.drop_missing,
+            weight_exponent: preparation.weight_exponent,
+        })
+    }
+}
+
+impl From<&Draw> for proto::Draw {
+    fn from(draw: &Draw) -> Self {
+        Self {
+            n: draw.n as u32,
+            far_from: draw.far_from.as_ref().map(Into::into),
+            seed: draw.stream.seed,
+            stream: draw.stream.stream,
+        }
+    }
+}
+
+impl TryFrom<proto::Draw> for Draw {
+    type Error = WireError;
+
+    fn try_from(draw: proto::Draw) -> Result<Self, WireError> {
+        Ok(Self {
+            n: draw.n as usize,
+            far_from: draw.far_from.map(TryInto::try_into).transpose()?,
+            stream: RandomStream { seed: draw.seed, stream: draw.stream },
+        })
+    }
+}
+
+/// Centroids that must be there.
+impl proto::Centroids {
+    /// The value of a required field.
+    pub fn required(centroids: Option<Self>) -> Result<Centroids, WireError> {
+        required("centroids", centroids)?.try_into()
+    }
+}
+
+fn transform(log1p: bool) -> Transform {
+    if log1p { Transform::Log1p } else { Transform::Identity }
+}

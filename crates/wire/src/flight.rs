@@ -1,0 +1,120 @@
+//! Arrow Flight, as both ends use it: servers, clients, encoding, decoding.
+
+use crate::limits::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES,
+    STREAM_IDLE_TIMEOUT, STREAM_WINDOW_BYTES,
+};
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::decode::FlightDataDecoder;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, FlightDescriptor};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use std::panic::AssertUnwindSafe;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Status};
+
+pub use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
+
+/// A connection to a peer that is made when it is first used and made again when it broke.
+pub fn channel(url: &str) -> Result<Channel, Status> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Status::invalid_argument(format!("`{url}` is not a URL: {error}")))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .connect_lazy())
+}
+
+/// A Flight client of a peer, with our limits.
+pub fn client(channel: Channel) -> FlightServiceClient<Channel> {
+    FlightServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A gRPC server with our windows and keepalive.
+pub fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+}
+
+/// The connections of a listener. Without nodelay every small answer waits 40 ms for an acknowledgement.
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+/// Record batches as Flight messages, each batch in one message so that its metadata stays with it.
+pub fn encode(
+    schema: SchemaRef,
+    descriptor: Option<FlightDescriptor>,
+    batches: impl Stream<Item = Result<(RecordBatch, Bytes), Status>> + Send + 'static,
+) -> impl Stream<Item = Result<FlightData, FlightError>> + Send {
+    let messages = batches.map(move |item| item.map_err(FlightError::from));
+    let mut descriptor = descriptor;
+    let schema_message = futures::stream::once(async move {
+        let mut encoder = FlightDataEncoderBuilder::new().with_schema(schema).with_flight_descriptor(descriptor.take());
+        encoder = encoder.with_options(IpcWriteOptions::default());
+        let mut stream = encoder.build(futures::stream::empty());
+        stream.next().await.unwrap_or_else(|| Err(FlightError::protocol("no schema was encoded")))
+    });
+    schema_message.chain(messages.map_ok(move |(batch, metadata)| message_of(&batch, metadata)).map(flatten))
+}
+
+fn flatten(message: Result<Result<FlightData, FlightError>, FlightError>) -> Result<FlightData, FlightError> {
+    message.and_then(|message| message)
+}
+
+fn message_of(batch: &RecordBatch, metadata: Bytes) -> Result<FlightData, FlightError> {
+    let mut flights = arrow_flight::utils::batches_to_flight_data(&batch.schema(), vec![batch.clone()])?;
+    // The first message is the schema, which was sent already.
+    let message = flights.pop().filter(|_| flights.len() == 1);
+    let message = message.ok_or_else(|| FlightError::protocol("a batch with dictionaries cannot be sent"))?;
+    Ok(message.with_app_metadata(metadata))
+}
+
+/// A stream of messages that may be malformed, cut short or stand still.
+///
+/// The Arrow decoder panics on some malformed schemas; a panic here ends this stream with an error instead of the
+/// connection and everything else on it.
+pub struct Incoming {
+    decoder: FlightDataDecoder,
+}
+
+impl Incoming {
+    /// Decodes a request's or a response's messages.
+    pub fn new(messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static) -> Self {
+        Self { decoder: FlightDataDecoder::new(messages.map_err(FlightError::from)) }
+    }
+
+    /// The next message; none at the end of the stream.
+    pub async fn next(&mut self) -> Result<Option<DecodedFlightData>, Status> {
+        let next = AssertUnwindSafe(self.decoder.next());
+        let waited = tokio::time::timeout(STREAM_IDLE_TIMEOUT, futures::FutureExt::catch_unwind(next)).await;
+        let decoded = waited
+            .map_err(|_| Status::deadline_exceeded(format!("no data for {} s", STREAM_IDLE_TIMEOUT.as_secs())))?
+            .map_err(|_| Status::invalid_argument("the stream is not valid Arrow Flight data"))?;
+        decoded.transpose().map_err(status_of)
+    }
+}
+
+/// A Flight error as a status; what the peer did wrong is its argument.
+pub fn status_of(error: FlightError) -> Status {
+    match error {
+        FlightError::Tonic(status) => *status,
+        other => Status::new(Code::InvalidArgument, other.to_string()),
+    }
+}

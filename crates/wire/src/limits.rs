@@ -1,0 +1,35 @@
+//! What a message, a stream or a wait may cost, in one place.
+
+use std::time::Duration;
+
+/// The largest gRPC or Flight message that is accepted. A partial of 1 Mi sums is 16 MiB and a block of 8,192 rows of
+/// 513 float64 features is 34 MiB; with twice that nothing legitimate is refused.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// The most values, n_clusters x n_features, of a job on a fleet: a description of so many sums fits a message.
+pub const MAX_CENTROID_VALUES: usize = 1 << 20;
+
+/// How long connecting to a peer may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one question to a worker may take: exact silhouettes of a block against a large shard are the longest.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often HTTP/2 asks a silent peer whether it lives, and how long it waits for the answer.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_INTERVAL`].
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a worker reports to the coordinator.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_000);
+/// A worker that has not reported for so long is gone.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// How long a Flight stream may stand still before it is given up.
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// HTTP/2 flow-control windows: a stream may have so many bytes under way. The defaults of 64 KiB to 1 MiB halt a data
+/// stream at every round trip.
+pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// See [`STREAM_WINDOW_BYTES`]; for all streams of a connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;

@@ -1,0 +1,60 @@
+//! Errors as gRPC statuses, and statuses as one line.
+
+use crate::blocks::BlockError;
+use crate::convert::WireError;
+use shoal_clustering::ClusteringError;
+use shoal_domain::DomainError;
+use tonic::{Code, Status};
+
+/// An error that has a gRPC code.
+pub trait ToStatus {
+    /// The status: the error's own line, under the code that tells a client what to do.
+    fn to_status(&self) -> Status;
+}
+
+impl ToStatus for WireError {
+    fn to_status(&self) -> Status {
+        Status::invalid_argument(self.to_string())
+    }
+}
+
+impl ToStatus for DomainError {
+    fn to_status(&self) -> Status {
+        Status::invalid_argument(self.to_string())
+    }
+}
+
+impl ToStatus for BlockError {
+    fn to_status(&self) -> Status {
+        Status::invalid_argument(self.to_string())
+    }
+}
+
+impl ToStatus for ClusteringError {
+    fn to_status(&self) -> Status {
+        let code = match self {
+            Self::Cancelled => Code::Cancelled,
+            Self::NoSuchBlock { .. } => Code::NotFound,
+            Self::Rows(_) => Code::Unavailable,
+            _ => Code::InvalidArgument,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+/// A status in one line: `NOT_FOUND: jobs/7 does not exist`. A status without a message tells of its cause instead.
+pub fn one_line(status: &Status) -> String {
+    let message = match (status.message(), std::error::Error::source(status)) {
+        ("", Some(source)) => source.to_string(),
+        (message, _) => message.to_owned(),
+    };
+    let code = format!("{:?}", status.code());
+    let mut name = String::new();
+    for character in code.chars() {
+        if character.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(character.to_uppercase());
+    }
+    format!("{name}: {message}")
+}

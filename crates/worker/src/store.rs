@@ -1,0 +1,86 @@
+//! What a worker holds: raw blocks by data set, prepared shards by run.
+
+use shoal_clustering::cpu::{CpuDevice, MemoryRows};
+use shoal_clustering::{ClusteringError, Shard};
+use shoal_domain::{BlockId, Preparation};
+use shoal_wire::blocks::{DataSetSchema, SourceBlock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tonic::Status;
+
+/// The blocks of one data set that are here.
+pub(crate) struct DataSet {
+    pub(crate) schema: DataSetSchema,
+    pub(crate) blocks: BTreeMap<BlockId, Arc<SourceBlock>>,
+}
+
+impl DataSet {
+    /// The raw rows, to be asked.
+    pub(crate) fn rows<'a>(&'a self, device: &'a CpuDevice) -> MemoryRows<'a> {
+        let blocks = self.blocks.values().map(|block| &block.raw).collect();
+        MemoryRows::new(&self.schema.features, blocks, device)
+    }
+}
+
+/// Data sets and runs. Both maps are locked only to look a pointer up or to replace one, never while anything is
+/// computed, so std's mutex is the right one even beside async code.
+pub(crate) struct Store {
+    pub(crate) device: CpuDevice,
+    data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
+    runs: Mutex<HashMap<String, Arc<dyn Shard>>>,
+}
+
+impl Store {
+    pub(crate) fn new(device: CpuDevice) -> Self {
+        Self { device, data_sets: Mutex::default(), runs: Mutex::default() }
+    }
+
+    /// Adds blocks to a data set; a block that is here already is replaced by itself.
+    pub(crate) fn put(&self, name: &str, schema: DataSetSchema, blocks: Vec<SourceBlock>) {
+        let mut data_sets = lock(&self.data_sets);
+        let held = data_sets.get(name).map(|data_set| data_set.blocks.clone()).unwrap_or_default();
+        let blocks = blocks.into_iter().map(|block| (block.raw.id(), Arc::new(block)));
+        let blocks = held.into_iter().chain(blocks).collect();
+        data_sets.insert(name.to_owned(), Arc::new(DataSet { schema, blocks }));
+    }
+
+    pub(crate) fn data_set(&self, name: &str) -> Result<Arc<DataSet>, Status> {
+        let found = lock(&self.data_sets).get(name).cloned();
+        found.ok_or_else(|| Status::not_found(format!("this worker holds nothing of data set {name}")))
+    }
+
+    /// Prepares a data set for a run and keeps the result. Asked again, it does the same again.
+    pub(crate) fn prepare(
+        &self,
+        run: &str,
+        data_set: &DataSet,
+        preparation: &Preparation,
+    ) -> Result<Vec<BlockId>, ClusteringError> {
+        let shard = data_set.rows(&self.device).shard(preparation)?;
+        let blocks = shard.block_ids();
+        lock(&self.runs).insert(run.to_owned(), shard.into());
+        Ok(blocks)
+    }
+
+    pub(crate) fn shard(&self, run: &str) -> Result<Arc<dyn Shard>, Status> {
+        let found = lock(&self.runs).get(run).cloned();
+        found.ok_or_else(|| Status::not_found(format!("this worker holds nothing of run {run}")))
+    }
+
+    /// Lets go of a run, a data set, or both; an empty name is none.
+    pub(crate) fn release(&self, run: &str, data_set: &str) {
+        lock(&self.runs).remove(run);
+        lock(&self.data_sets).remove(data_set);
+    }
+
+    /// Lets go of everything: the coordinator that these rows belonged to is another one now.
+    pub(crate) fn clear(&self) {
+        lock(&self.runs).clear();
+        lock(&self.data_sets).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map is whole between two statements; a panic elsewhere cannot have torn it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,16 @@
+//! Shoal's integration tests: the crates together, through their public doors.
+//!
+//! One binary, so that everything is linked once. A module is a topic: [`tidy`] holds the source tree to its rules,
+//! [`golden`] compares with scikit-learn, [`laws`] tests what Shoal promises whatever the data, [`input`] what it says to
+//! bad data. Modules without tests of their own are helpers.
+
+mod tidy;
+
+mod golden;
+mod input;
+mod laws;
+
+// Helpers.
+mod fixtures;
+mod memory_rows;
+mod reading;

@@ -1,0 +1,49 @@
+//! Chores of the repository: `cargo xtask proto` writes the wire types from `proto/`.
+//!
+//! The generated code is checked in, so a normal build needs neither `protoc` nor this program; a test here fails when it
+//! no longer belongs to the protocol files.
+
+use anyhow::{Context, Result, bail};
+use prost::Message;
+use std::path::{Path, PathBuf};
+
+const PROTOCOL_FILES: [&str; 3] = ["shoal/v1/jobs.proto", "shoal/v1/fleet.proto", "shoal/v1/flight.proto"];
+const DESCRIPTOR: &str = "descriptor.bin";
+
+fn main() -> Result<()> {
+    let command = std::env::args().nth(1);
+    match command.as_deref() {
+        Some("proto") => generate(&repository().join("crates/wire/src/gen")),
+        _ => bail!("usage: cargo xtask proto"),
+    }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Writes the Rust types and the descriptor set, which gRPC reflection serves, into a folder.
+fn generate(folder: &Path) -> Result<()> {
+    let descriptors = protox::compile(PROTOCOL_FILES, [repository().join("proto")])?;
+    std::fs::write(folder.join(DESCRIPTOR), descriptors.encode_to_vec()).context("descriptor")?;
+    tonic_prost_build::configure().out_dir(folder).compile_fds(descriptors)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generated_code_belongs_to_the_protocol_files() -> Result<()> {
+        let fresh = std::env::temp_dir().join(format!("shoal-proto-{}", std::process::id()));
+        std::fs::create_dir_all(&fresh)?;
+        generate(&fresh)?;
+        for name in ["shoal.v1.rs", DESCRIPTOR] {
+            let checked_in = std::fs::read(repository().join("crates/wire/src/gen").join(name))?;
+            assert!(checked_in == std::fs::read(fresh.join(name))?, "{name} is stale: run `cargo xtask proto`");
+        }
+        std::fs::remove_dir_all(&fresh)?;
+        Ok(())
+    }
+}
