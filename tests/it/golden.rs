@@ -192,8 +192,8 @@ fn check_case(case: &Case) -> Result<()> {
     assert_near_relative(&what("inertia"), found.partial.inertia.value(), case.inertia, 1e-6);
 
     let mut labels = String::new();
-    for block in shard.block_ids() {
-        labels.extend(shard.labels(block, &found.centroids)?.labels.iter().map(u32::to_string));
+    for block in rows.labels(&fitted.preparation, &found.centroids)? {
+        labels.extend(block.labels.iter().map(u32::to_string));
     }
     assert_eq!(labels, case.labels, "{name}");
     for (centroid, expected) in found.centroids.rows().zip(&case.centers) {

@@ -7,7 +7,9 @@ mod same_bits;
 
 mod empty_clusters;
 mod labels;
+mod picked;
 mod prepare;
+mod segments;
 mod silhouette;
 mod weights;
 
@@ -25,6 +27,17 @@ const NO_SCALE: PrepareSpec = PrepareSpec { missing: shoal_domain::job::Missing:
 /// Fits the preparation that leaves units alone.
 fn fit_no_scale(rows: &MemoryRows) -> Fitted {
     fit_preparation(rows, &NO_SCALE).expect("the data have neither gaps nor extremes")
+}
+
+/// The same for numbers of about `10^exponent`. Very large and very small ones may be refused, with the name of the
+/// column, since no squares of theirs exist in float32; what is accepted has to be right.
+fn fit_no_scale_or_refuse(rows: &MemoryRows, exponent: i32) -> Option<Fitted> {
+    let is_ordinary = (-9..=15).contains(&exponent);
+    match fit_preparation(rows, &NO_SCALE) {
+        Ok(fitted) => Some(fitted),
+        Err(error) if !is_ordinary && error.to_string().contains("column `f0`") => None,
+        Err(error) => panic!("1e{exponent}: {error}"),
+    }
 }
 
 /// Centroids in prepared units from points in the customer's.

@@ -11,6 +11,7 @@ use shoal_clustering::{
 };
 use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
+use std::collections::BTreeMap;
 
 /// A data set that is held by workers.
 pub(crate) struct MemoryRows {
@@ -33,6 +34,22 @@ impl MemoryRows {
             workers[idx % n_workers].blocks.push(block);
         }
         Self { features, workers }
+    }
+
+    /// Labels and distances of all rows, block after block.
+    pub(crate) fn labels(
+        &self,
+        preparation: &Preparation,
+        centroids: &Centroids,
+    ) -> Result<Vec<BlockLabels>, ClusteringError> {
+        let mut labels = BTreeMap::new();
+        for worker in &self.workers {
+            let assigner = Assigner::new(centroids, worker.device.isa());
+            for raw in &worker.blocks {
+                labels.insert(raw.id(), assigner.block_labels(&prepare_block(preparation, raw)?));
+            }
+        }
+        Ok(labels.into_values().collect())
     }
 }
 
@@ -163,9 +180,5 @@ impl Shard for FleetShard {
 
     fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError> {
         self.ask(|shard| shard.distance_sums(values, centroids, unit))
-    }
-
-    fn labels(&self, block: BlockId, centroids: &Centroids) -> Result<BlockLabels, ClusteringError> {
-        self.holder(block)?.labels(block, centroids)
     }
 }

@@ -67,7 +67,8 @@ fn dependencies_go_one_way() {
     let rule = rules::dependencies_go_one_way;
     check(rule, "crates/stats/Cargo.toml", "[dependencies]\nshoal-clustering.workspace = true\n");
     check_lines(rule, "crates/unheard-of/Cargo.toml", "[package]\n", &[1]);
-    let manifest = "[dependencies]\nlibm = \"1\"\nshoal-domain = { path = \"../domain\" }\n\n[dev-dependencies]\nshoal-cli = \"1\"\n\
+    let manifest = "[dependencies]\nlibm = \"1\"\nshoal-domain = { path = \"../domain\" }\n\n\
+                    [dev-dependencies]\nshoal-cli = \"1\"\n\
                     [build-dependencies]\nshoal-wire.workspace = true\n[dependencies.shoal-behavior]\npath = \"x\"\n";
     check_lines(rule, "crates/stats/Cargo.toml", manifest, &[8, 9]);
 }

@@ -3,6 +3,9 @@ use thiserror::Error;
 /// Why a source could not be read.
 #[derive(Debug, Error)]
 pub enum BehaviorError {
+    /// The features are none or one of them twice.
+    #[error(transparent)]
+    Features(#[from] shoal_domain::DomainError),
     /// Nothing is there.
     #[error("source.path: there is no file or folder `{path}`")]
     NotFound {

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use datafusion::dataframe::DataFrame;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, max, sum};
-use datafusion::prelude::{Expr, SessionContext, cast, ident, lit};
+use datafusion::prelude::{Expr, SessionContext, cast, ident, lit, try_cast};
 use datafusion::scalar::ScalarValue;
 use shoal_domain::job::PurchasesSpec;
 
@@ -28,22 +28,32 @@ pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str)
     let failed = query_error(path);
     let as_of = microseconds(&spec.as_of)?;
     check_columns(&lines, spec, path)?;
+    let lines = match column_type(lines.schema().as_arrow(), "source.purchases.customer", &spec.customer, path)?.clone()
+    {
+        // How a file encodes its ids is not part of their type.
+        DataType::Dictionary(_, values) => {
+            lines.with_column(&spec.customer, cast(ident(&spec.customer), *values)).map_err(&failed)?
+        }
+        _ => lines,
+    };
     let customer = ident(&spec.customer);
     let time = cast(ident(&spec.time), TIME);
     let before_as_of = time.clone().lt(lit(ScalarValue::TimestampMicrosecond(Some(as_of), None)));
     let present = |column: &str| count(ident(column));
+    // NaN, infinite and absurdly large amounts become null here, so that they are found by count and named by customer.
+    let amount = try_cast(ident(&spec.amount), AMOUNT);
     let groups = lines
         .filter(before_as_of.or(ident(&spec.time).is_null()))
         .and_then(|lines| {
             let aggregates = vec![
                 max(time).alias("last"),
                 count_distinct(ident(&spec.order)).alias("frequency"),
-                sum(cast(ident(&spec.amount), AMOUNT)).alias("monetary"),
+                sum(amount.clone()).alias("monetary"),
                 count(lit(1)).alias("n_lines"),
                 present(&spec.customer).alias("n_customer"),
                 present(&spec.time).alias("n_time"),
                 present(&spec.order).alias("n_order"),
-                present(&spec.amount).alias("n_amount"),
+                count(amount).alias("n_amount"),
             ];
             lines.aggregate(vec![customer.clone()], aggregates)
         })

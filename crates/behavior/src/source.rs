@@ -2,7 +2,7 @@
 
 use crate::error::BehaviorError;
 use crate::rfm;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -31,6 +31,9 @@ impl FeatureSource {
     /// Opens the source and checks its columns. Purchases are turned into features here and held in memory, one row a
     /// customer; ready features stay where they are.
     pub async fn open(spec: &SourceSpec, options: &StoreOptions) -> Result<Self, BehaviorError> {
+        if let Some(features) = &spec.features {
+            FeatureNames::new(features.clone())?;
+        }
         let (table, features) = match (&spec.purchases, &spec.features) {
             (Some(purchases), _) => {
                 // An aggregate may use every core: its result is sorted.
@@ -45,7 +48,7 @@ impl FeatureSource {
                 (ready_features(files, spec)?, features.clone().unwrap_or_default())
             }
         };
-        let features = FeatureNames::new(features).map_err(|error| query_error(&spec.path)(external(error)))?;
+        let features = FeatureNames::new(features)?;
         Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some() })
     }
 
@@ -94,11 +97,18 @@ fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, Beha
     let features = spec.features.iter().flatten().map(|feature| ("source.features", feature));
     for (field, column) in features.chain(spec.weight.iter().map(|weight| ("source.weight", weight))) {
         let data_type = column_type(&schema, field, column, &spec.path)?;
-        if !data_type.is_numeric() {
+        // A CSV column without any value has no type; it is one of missing numbers.
+        if !(data_type.is_numeric() || data_type.is_null()) {
             let (column, actual) = (column.clone(), data_type.to_string());
             return Err(BehaviorError::ColumnType { field, column, actual, wanted: "a number" });
         }
-        columns.push(cast(ident(column), DataType::Float64).alias(column));
+        if *column == id {
+            let (column, actual) = (id, "the id".to_owned());
+            return Err(BehaviorError::ColumnType { field, column, actual, wanted: "another column" });
+        }
+        let is_feature = spec.features.iter().flatten().any(|feature| feature == column);
+        let alias = if field == "source.weight" && is_feature { format!("{column} (weight)") } else { column.clone() };
+        columns.push(cast(ident(column), DataType::Float64).alias(alias));
     }
     files.select(columns).map_err(query_error(&spec.path))
 }
@@ -124,6 +134,8 @@ async fn open_files(
     let mut config = config.with_batch_size(BATCH_ROWS);
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
+    // A column whose minimum is its maximum would be taken for a constant, although statistics do not count NaN.
+    config.options_mut().execution.collect_statistics = false;
     let context = SessionContext::new_with_config(config);
     let (location, is_folder) = locate(&context, &spec.path, options)?;
     let format = match spec.format {
@@ -142,9 +154,33 @@ async fn open_files(
             let options = ParquetReadOptions { file_extension: &ending, ..Default::default() };
             context.read_parquet(location, options).await
         }
-        FileFormat::Csv => context.read_csv(location, CsvReadOptions::new().file_extension(&ending)).await,
+        FileFormat::Csv => {
+            let options = CsvReadOptions::new().file_extension(&ending);
+            let guessed = context.read_csv(location.clone(), options.clone()).await.map_err(query_error(&spec.path))?;
+            let schema = with_fractions(guessed.schema().as_arrow(), spec);
+            context.read_csv(location, options.schema(&schema)).await
+        }
     };
     files.map_err(query_error(&spec.path))
+}
+
+/// The guessed schema of CSV files, whose first lines need not show that a column of numbers has fractions.
+fn with_fractions(guessed: &Schema, spec: &SourceSpec) -> Schema {
+    let amount = spec.purchases.as_ref().map(|purchases| &purchases.amount);
+    let is_number = |name: &String| {
+        let is_feature = spec.features.iter().flatten().any(|feature| feature == name);
+        is_feature || spec.weight.as_ref() == Some(name) || amount == Some(name)
+    };
+    let field = |field: &FieldRef| {
+        let is_id = spec.id.as_ref() == Some(field.name());
+        match field.data_type() {
+            DataType::Int64 if is_number(field.name()) && !is_id => {
+                field.as_ref().clone().with_data_type(DataType::Float64)
+            }
+            _ => field.as_ref().clone(),
+        }
+    };
+    Schema::new(guessed.fields().iter().map(field).collect::<Vec<_>>())
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
@@ -160,7 +196,10 @@ fn locate(context: &SessionContext, path: &str, options: &StoreOptions) -> Resul
     let local = path.strip_prefix("file://").unwrap_or(path);
     let metadata = std::fs::metadata(local).map_err(|_| BehaviorError::NotFound { path: path.to_owned() })?;
     let is_folder = metadata.is_dir();
-    let location = if is_folder && !local.ends_with('/') { format!("{local}/") } else { local.to_owned() };
+    // A URL, since in a plain path brackets and question marks would be patterns.
+    let absolute = std::path::absolute(local).map_err(|_| BehaviorError::NotFound { path: path.to_owned() })?;
+    let url = if is_folder { Url::from_directory_path(absolute) } else { Url::from_file_path(absolute) };
+    let location = url.map_err(|()| BehaviorError::NotFound { path: path.to_owned() })?.to_string();
     Ok((location, is_folder))
 }
 
@@ -182,8 +221,4 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
 /// Adds the path to an engine's error.
 pub(crate) fn query_error(path: &str) -> impl Fn(DataFusionError) -> BehaviorError + '_ {
     |source| BehaviorError::Query { path: path.to_owned(), source: Box::new(source) }
-}
-
-fn external(error: shoal_domain::DomainError) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

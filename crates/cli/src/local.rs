@@ -20,9 +20,9 @@ use tokio::runtime::Handle;
 use tokio_stream::StreamExt;
 
 /// Blocks that are read ahead while others are computed.
-const READ_AHEAD: usize = 64;
+const READ_AHEAD: usize = 16;
 /// Blocks that the threads share at a time.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 
 /// Why files could not be read.
 #[derive(Debug, Error)]
@@ -98,28 +98,36 @@ impl FileRows {
         std::iter::from_fn(move || receiver.blocking_recv())
     }
 
+    /// Reads all blocks, some at a time, and checks that they are what they were.
+    fn batches(&self) -> impl Iterator<Item = Result<Vec<SourceBlock>, ClusteringError>> {
+        let mut blocks = self.blocks();
+        std::iter::from_fn(move || {
+            let batch: Result<Vec<SourceBlock>, LocalError> = blocks.by_ref().take(BATCH).collect();
+            let checked = batch.map_err(ClusteringError::rows).and_then(|batch| {
+                for block in &batch {
+                    self.check_unchanged(block)?;
+                    (self.on_rows)(block.raw.n_rows() as u64);
+                }
+                Ok(batch)
+            });
+            (!matches!(&checked, Ok(batch) if batch.is_empty())).then_some(checked)
+        })
+    }
+
     /// Reads all blocks and lets the threads work on several at a time; results come in block order.
     fn map_blocks<T: Send>(
         &self,
         work: impl Fn(&SourceBlock) -> Result<T, ClusteringError> + Sync,
         mut take: impl FnMut(T) -> Result<(), ClusteringError>,
     ) -> Result<(), ClusteringError> {
-        let mut blocks = self.blocks();
-        loop {
-            let batch: Vec<SourceBlock> =
-                blocks.by_ref().take(BATCH).collect::<Result<_, _>>().map_err(ClusteringError::rows)?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for block in &batch {
-                self.check_unchanged(block)?;
-                (self.on_rows)(block.raw.n_rows() as u64);
-            }
+        for batch in self.batches() {
+            let batch = batch?;
             let results: Vec<_> = self.device.install(|| batch.par_iter().map(&work).collect());
             for result in results {
                 take(result?)?;
             }
         }
+        Ok(())
     }
 
     fn check_unchanged(&self, block: &SourceBlock) -> Result<(), ClusteringError> {
@@ -178,15 +186,17 @@ impl Rows for FileRows {
     }
 
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
-        let mut blocks: Vec<Result<Block, ClusteringError>> = Vec::new();
-        self.map_blocks(
-            |block| prepare_block(preparation, &block.raw),
-            |block| {
-                blocks.push(Ok(block));
-                Ok(())
-            },
-        )?;
-        self.device.load(preparation, &mut blocks.into_iter())
+        let prepare = |batch: &Vec<SourceBlock>| {
+            let blocks =
+                self.device.install(|| batch.par_iter().map(|block| prepare_block(preparation, &block.raw)).collect());
+            let blocks: Vec<Result<Block, ClusteringError>> = blocks;
+            blocks
+        };
+        let batches = self.batches().flat_map(|batch| match batch {
+            Ok(batch) => prepare(&batch),
+            Err(error) => vec![Err(error)],
+        });
+        self.device.load(preparation, &mut batches.into_iter())
     }
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {

@@ -166,6 +166,8 @@ impl Merge for Picked {
 pub struct Spread {
     /// Rows of each cluster.
     pub counts: Vec<u64>,
+    /// Sum of each cluster's rows without their weights, in units of the grid, n_clusters x n_features.
+    pub sums: Vec<i128>,
     /// Sum of distances, one a cluster.
     pub distances: Vec<ExactSum>,
     /// Sum of squared distances, one a cluster.
@@ -174,15 +176,32 @@ pub struct Spread {
 
 impl Spread {
     /// The spread of no rows.
-    pub fn empty(n_clusters: usize) -> Self {
-        let sums = vec![ExactSum::default(); n_clusters];
-        Self { counts: vec![0; n_clusters], distances: sums.clone(), squares: sums }
+    pub fn empty(n_clusters: usize, n_features: usize) -> Self {
+        let none = vec![ExactSum::default(); n_clusters];
+        Self {
+            counts: vec![0; n_clusters],
+            sums: vec![0; n_clusters * n_features],
+            distances: none.clone(),
+            squares: none,
+        }
+    }
+
+    /// The means of all clusters, weights aside, as centroids; a cluster without rows keeps its row of `previous`.
+    pub fn means(&self, units: &[f64], previous: &Centroids) -> Centroids {
+        let values = self.sums.chunks_exact(units.len()).zip(&self.counts).zip(previous.rows());
+        let mean = |((sums, count), previous): ((&[i128], &u64), &[f32])| match count {
+            0 => previous.to_vec(),
+            _ => sums.iter().zip(units).map(|(sum, unit)| (*sum as f64 / *count as f64 * unit) as f32).collect(),
+        };
+        Centroids::new(self.counts.len(), units.len(), values.flat_map(mean).collect())
+            .expect("a mean of float32 numbers is a finite float32 number")
     }
 }
 
 impl Merge for Spread {
     fn merge(&mut self, other: Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum += more);
         self.distances.iter_mut().zip(other.distances).for_each(|(sum, more)| sum.merge(more));
         self.squares.iter_mut().zip(other.squares).for_each(|(sum, more)| sum.merge(more));
     }

@@ -23,7 +23,11 @@ pub(crate) fn dispersion(
     partial: &Partial,
     units: &[f64],
 ) -> Result<Dispersion, ClusteringError> {
-    let means = partial.means(units, centroids);
+    // Weighted sums give weighted means; without weights they are in the partial already.
+    let means = match partial.weights.iter().zip(&partial.counts).all(|(weight, count)| *weight == i128::from(*count)) {
+        true => partial.means(units, centroids),
+        false => shard.spread(centroids, centroids)?.means(units, centroids),
+    };
     let spread = shard.spread(centroids, &means)?;
     let used: Vec<usize> = (0..means.n_clusters()).filter(|cluster| spread.counts[*cluster] > 0).collect();
     if used.len() < 2 {

@@ -59,6 +59,14 @@ pub enum ClusteringError {
         /// A bound of its prepared values.
         bound: f64,
     },
+    /// Prepared values are lost in float32.
+    #[error("column `{column}`: values up to {bound:e} are too small; choose a prepare.scale other than none")]
+    TooSmall {
+        /// The column's name.
+        column: String,
+        /// A bound of its prepared values.
+        bound: f64,
+    },
     /// A warm start does not fit the job.
     #[error("kmeans.warm_start: the model has {model}, the job {job}")]
     WarmStart {

@@ -56,8 +56,10 @@ impl Reading {
             n_rows: block.n_rows() as u64,
             n_kept: kept.iter().filter(|kept| **kept).count() as u64,
             columns: columns.collect(),
-            max_weight: block.weights().map(|weights| weights.iter().copied().fold(0.0, f64::max)),
-            unusable: self.first_unusable(block),
+            max_weight: block.weights().map(|weights| {
+                weights.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(weight, _)| *weight).fold(0.0, f64::max)
+            }),
+            unusable: self.first_unusable(block, &kept),
             digest: block.digest(),
         }
     }
@@ -71,9 +73,11 @@ impl Reading {
     }
 
     /// The first value of the block that is missing or has no transform, by row, then by column.
-    fn first_unusable(&self, block: &RawBlock) -> Option<Unusable> {
+    fn first_unusable(&self, block: &RawBlock, kept: &[bool]) -> Option<Unusable> {
+        let may_miss = self.drop_missing || !self.fills.is_empty();
         let usable = |value: f64| match self.transform {
-            Transform::Identity => !value.is_nan(),
+            _ if value.is_nan() => may_miss,
+            Transform::Identity => true,
             Transform::Log1p => value > -1.0,
         };
         let in_row = |row: usize| {
@@ -83,7 +87,11 @@ impl Reading {
             Some(Unusable { row: block.id().first_row() + row as u64, column, value })
         };
         let is_clean = |values: &Vec<f64>| values.iter().copied().all(usable);
-        if block.columns().iter().all(is_clean) { None } else { (0..block.n_rows()).find_map(in_row) }
+        if block.columns().iter().all(is_clean) {
+            None
+        } else {
+            (0..block.n_rows()).filter(|row| kept[*row]).find_map(in_row)
+        }
     }
 }
 
@@ -130,7 +138,7 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     let reading = Reading { transform, fills, drop_missing: spec.missing == Missing::Drop };
     let profile =
         if transform == Transform::Identity && !has_missing { as_is.clone() } else { rows.profile(&reading)? };
-    if transform == Transform::Log1p && profile.blocks.values().any(|block| has_no_log(block.unusable)) {
+    if transform == Transform::Log1p && profile.blocks.values().any(|block| block.unusable.is_some()) {
         return Err(unusable_error(&profile, names));
     }
     let n_samples = profile.n_kept();
@@ -139,20 +147,22 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     }
     let moments: Vec<ColumnMoments> = (0..names.len()).map(|column| profile.moments(column)).collect();
     let scaling = fit_scaling(rows, spec.scale, &reading, &moments)?;
-    let column_of = |(column, (shift, scale)): (usize, &(f64, f64))| {
-        let preparation = ColumnPreparation {
-            feature: names[column].clone(),
-            transform,
-            fill: reading.fills.get(column).copied(),
-            shift: *shift,
-            scale: *scale,
-            unit_exponent: unit_exponent(&moments[column], *shift, *scale),
-        };
-        let bound = preparation.bound();
-        let fits = bound <= f64::from(f32::MAX) / 2.0;
-        fits.then_some(preparation).ok_or(ClusteringError::TooLarge { column: names[column].clone(), bound })
+    let bounds: Vec<f64> =
+        moments.iter().zip(&scaling).map(|(moments, (shift, scale))| bound(moments, *shift, *scale)).collect();
+    check_range(&bounds, &moments, names)?;
+    let smallest = bounds.iter().copied().filter(|bound| *bound > 0.0).fold(f64::INFINITY, f64::min);
+    let smallest = if smallest.is_finite() { smallest } else { 1.0 };
+    let column_of = |(column, (shift, scale)): (usize, &(f64, f64))| ColumnPreparation {
+        feature: names[column].clone(),
+        transform,
+        fill: reading.fills.get(column).copied(),
+        shift: *shift,
+        scale: *scale,
+        // A column of one value is 0 everywhere after its shift: any grid holds it, and a fine one does not coarsen the
+        // grid of distances.
+        unit_exponent: power_above(if bounds[column] > 0.0 { bounds[column] } else { smallest }) - GRID_BITS,
     };
-    let columns = scaling.iter().enumerate().map(column_of).collect::<Result<Vec<_>, _>>()?;
+    let columns = scaling.iter().enumerate().map(column_of).collect();
     let weight_exponent = match profile.max_weight() {
         Some(0.0) => return Err(ClusteringError::NoWeight),
         weight => weight.map(|weight| power_above(weight) - WEIGHT_BITS),
@@ -169,10 +179,6 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
         raw_means: raw.iter().map(|moments| moments.mean).collect(),
         data_digest: as_is.data_digest(),
     })
-}
-
-fn has_no_log(unusable: Option<Unusable>) -> bool {
-    unusable.is_some_and(|unusable| !unusable.value.is_nan())
 }
 
 fn unusable_error(profile: &Profile, names: &[String]) -> ClusteringError {
@@ -211,15 +217,20 @@ fn fit_scaling(
     let nonzero = |scale: f64| if scale > 0.0 { scale } else { 1.0 };
     let from_moments = |fit: fn(&ColumnMoments) -> (f64, f64)| moments.iter().map(fit).collect::<Vec<_>>();
     let pairs = match scale {
-        Scale::Zscore | Scale::Log1pZscore => from_moments(|moments| (moments.mean, spread_or_zero(moments))),
+        Scale::Zscore | Scale::Log1pZscore => from_moments(|moments| (centre(moments), spread_or_zero(moments))),
         Scale::Minmax => from_moments(|moments| (moments.min, moments.max - moments.min)),
-        Scale::None => from_moments(|moments| (moments.mean, 1.0)),
+        Scale::None => from_moments(|moments| (centre(moments), 1.0)),
         Scale::Robust => {
             let quartiles = quantiles(rows, reading, moments, &[0.25, 0.5, 0.75])?;
             quartiles.chunks_exact(3).map(|quartile| (quartile[1], quartile[2] - quartile[0])).collect()
         }
     };
     Ok(pairs.into_iter().map(|(shift, scale)| (shift, nonzero(scale))).collect())
+}
+
+/// The mean, or the one value there is: a mean of equal values may be off by its rounding.
+fn centre(moments: &ColumnMoments) -> f64 {
+    if moments.min == moments.max { moments.min } else { moments.mean }
 }
 
 /// The standard deviation, or 0 where it is no more than the rounding of a constant column's mean.
@@ -249,11 +260,25 @@ fn quantiles(
     }
 }
 
-/// The grid of a column: 2^-40 of a power of two that bounds its prepared values.
-fn unit_exponent(moments: &ColumnMoments, shift: f64, scale: f64) -> i32 {
-    let bound = ((moments.min - shift) / scale).abs().max(((moments.max - shift) / scale).abs());
-    // A column of one value is 0 everywhere after its shift: any grid holds it.
-    if bound > 0.0 { power_above(bound) - GRID_BITS } else { -GRID_BITS }
+/// The largest prepared value.
+fn bound(moments: &ColumnMoments, shift: f64, scale: f64) -> f64 {
+    ((moments.min - shift) / scale).abs().max(((moments.max - shift) / scale).abs())
+}
+
+/// Refuses what float32 squares cannot hold.
+fn check_range(bounds: &[f64], moments: &[ColumnMoments], names: &[String]) -> Result<(), ClusteringError> {
+    let largest = bounds.iter().copied().fold(0.0, f64::max);
+    let bound_max = libm::sqrt(f64::from(f32::MAX) / 16.0 / bounds.len() as f64);
+    for ((bound, moments), name) in bounds.iter().zip(moments).zip(names) {
+        if !(moments.mean.is_finite() && moments.m2.is_finite() && *bound <= bound_max) {
+            return Err(ClusteringError::TooLarge { column: name.clone(), bound: *bound });
+        }
+        let too_small = *bound < libm::ldexp(1.0, -100) || largest < libm::ldexp(1.0, -39);
+        if moments.min < moments.max && too_small {
+            return Err(ClusteringError::TooSmall { column: name.clone(), bound: *bound });
+        }
+    }
+    Ok(())
 }
 
 /// The smallest e with 2^e > value.

@@ -76,6 +76,8 @@ pub struct Draw {
     pub n: usize,
     /// A row's chance is its weight times its squared distance to the nearest of these; its weight alone when absent.
     pub far_from: Option<Centroids>,
+    /// Every row has the same chance, whatever it weighs.
+    pub ignore_weights: bool,
     /// The random numbers.
     pub stream: RandomStream,
 }

@@ -64,10 +64,18 @@ pub fn segment(
         warnings: warnings(&best, &fitted, &spec.kmeans),
         preparation: fitted.preparation,
         prepare: spec.prepare,
-        kmeans: KMeansSpec { warm_start: warm_start.map(Model::centroids_digest), ..spec.kmeans.clone() },
+        kmeans: kmeans_as_run(&spec.kmeans, warm_start),
         validate: spec.validate,
     };
     Ok(Segmentation { model, centroids: best.centroids })
+}
+
+/// The parameters that took effect: a warm start is one start, named by its centroids instead of a path.
+fn kmeans_as_run(spec: &KMeansSpec, warm_start: Option<&Model>) -> KMeansSpec {
+    match warm_start {
+        Some(model) => KMeansSpec { warm_start: Some(model.centroids_digest()), n_init: 1, ..spec.clone() },
+        None => spec.clone(),
+    }
 }
 
 fn fit_params(spec: &KMeansSpec, fitted: &Fitted, warm_start: Option<&Model>) -> Result<FitParams, ClusteringError> {

@@ -84,7 +84,7 @@ pub fn silhouette(
 
 /// Rows drawn with equal chances, with the clusters they belong to.
 fn sample(shard: &dyn Shard, centroids: &Centroids, n: usize, seed: u64) -> Result<QueryRows, ClusteringError> {
-    let draw = Draw { n, far_from: None, stream: RandomStream { seed, stream: SAMPLE_STREAM } };
+    let draw = Draw { n, far_from: None, ignore_weights: true, stream: RandomStream { seed, stream: SAMPLE_STREAM } };
     let drawn = shard.draw(&[draw])?.pop().map(|picked| picked.into_rows()).unwrap_or_default();
     let nearest = |row: &[f32]| {
         let distance = |centroid: &[f32]| crate::cpu::squared_distance(row, centroid);

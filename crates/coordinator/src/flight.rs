@@ -42,8 +42,7 @@ impl RowsFlight {
     }
 
     /// Takes a data set and spreads it; nothing of it is kept unless all of it has come.
-    async fn take(&self, messages: Streaming<FlightData>) -> Result<Arc<DataSet>, Status> {
-        let mut incoming = Incoming::new(messages);
+    async fn take(&self, incoming: &mut Incoming) -> Result<Arc<DataSet>, Status> {
         let first = incoming.next().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
         let DecodedPayload::Schema(schema) = first.payload else {
             return Err(Status::invalid_argument("the stream does not begin with a schema"));
@@ -53,7 +52,7 @@ impl RowsFlight {
         let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
         let started = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive());
         let mut placement = started.map_err(|error| error.to_status())?;
-        match spread(&mut incoming, &schema, &mut placement).await {
+        match spread(incoming, &schema, &mut placement).await {
             Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
             Err(status) => {
                 self.data_sets.abandon(placement).await;
@@ -177,7 +176,13 @@ impl FlightService for RowsFlight {
     type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let data_set = self.take(request.into_inner()).await?;
+        let mut incoming = Incoming::new(request.into_inner());
+        let taken = self.take(&mut incoming).await;
+        if taken.is_err() {
+            // A client that is still sending would see its stream reset instead of the status that tells why.
+            incoming.drain().await;
+        }
+        let data_set = taken?;
         let (n_rows, n_blocks) = (data_set.n_rows, data_set.n_blocks());
         let receipt = DataSetReceipt { name: data_set.name.clone(), n_rows, n_blocks };
         let result = PutResult { app_metadata: receipt.encode_to_vec().into() };

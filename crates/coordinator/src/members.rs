@@ -17,7 +17,8 @@ pub(crate) struct Member {
     pub(crate) id: String,
     pub(crate) worker: Worker,
     pub(crate) channel: Channel,
-    gone: watch::Receiver<bool>,
+    /// True from the moment it is known to have died or left.
+    gone: Arc<watch::Sender<bool>>,
 }
 
 impl Member {
@@ -30,21 +31,25 @@ impl Member {
 
     /// Whether it has died or left.
     pub(crate) fn is_gone(&self) -> bool {
-        // A closed channel means that the list itself is gone.
-        *self.gone.borrow() || self.gone.has_changed().is_err()
+        *self.gone.borrow()
     }
 
     /// Returns when it has died or left.
     pub(crate) async fn until_gone(&self) {
-        let mut gone = self.gone.clone();
-        // An error means that the list is gone, and the worker with it.
-        let _ = gone.wait_for(|gone| *gone).await;
+        // An error would mean that the sender is dropped, which this very handle prevents.
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    /// Notes that it does not answer. If it lives after all, its next heartbeat tells it to join anew.
+    pub(crate) fn give_up(&self, why: &str) {
+        if !self.gone.send_replace(true) {
+            warn!(worker = self.id, address = self.worker.address, why, "worker gone");
+        }
     }
 }
 
 struct Entry {
     member: Member,
-    gone: watch::Sender<bool>,
     last_seen: Instant,
 }
 
@@ -79,9 +84,8 @@ impl Members {
         let number = entries.n_joined;
         let id = format!("w{number}");
         info!(worker = id, address = worker.address, device = worker.device, "worker joined");
-        let (sender, gone) = watch::channel(false);
-        let member = Member { id: id.clone(), worker, channel, gone };
-        entries.by_number.insert(number, Entry { member, gone: sender, last_seen: Instant::now() });
+        let member = Member { id: id.clone(), worker, channel, gone: Arc::new(watch::Sender::new(false)) };
+        entries.by_number.insert(number, Entry { member, last_seen: Instant::now() });
         id
     }
 
@@ -92,7 +96,7 @@ impl Members {
         match entries.by_number.values_mut().find(is_it) {
             Some(entry) => {
                 entry.last_seen = Instant::now();
-                true
+                !entry.member.is_gone()
             }
             None => false,
         }
@@ -110,7 +114,9 @@ impl Members {
 
     /// All workers that are alive, in the order in which they joined.
     pub(crate) fn alive(&self) -> Vec<Member> {
-        self.lock().by_number.values().map(|entry| entry.member.clone()).collect()
+        let entries = self.lock();
+        let members = entries.by_number.values().map(|entry| &entry.member);
+        members.filter(|member| !member.is_gone()).cloned().collect()
     }
 
     fn remove_silent(&self) {
@@ -127,8 +133,7 @@ impl Members {
 impl Entries {
     fn remove(&mut self, number: u64, why: &str) {
         if let Some(entry) = self.by_number.remove(&number) {
-            warn!(worker = entry.member.id, address = entry.member.worker.address, why, "worker gone");
-            entry.gone.send_replace(true);
+            entry.member.give_up(why);
         }
     }
 }

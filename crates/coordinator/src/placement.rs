@@ -2,6 +2,7 @@
 
 use crate::error::FleetError;
 use crate::members::Member;
+use crate::remote::is_connection_error;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
@@ -113,6 +114,9 @@ fn open_lane(name: &str, schema: &DataSetSchema, member: Member) -> Lane {
 }
 
 fn failed(holder: &Holder, status: Status) -> FleetError {
+    if is_connection_error(&status) {
+        holder.member.give_up("it takes no blocks");
+    }
     let Member { id, worker, .. } = &holder.member;
     FleetError::Worker { worker: id.clone(), address: worker.address.clone(), status }
 }

@@ -78,6 +78,11 @@ pub(crate) fn impossible(member: &Member, reason: impl ToString) -> ClusteringEr
     ClusteringError::rows(FleetError::Answer { worker: member.id.clone(), reason: reason.to_string() })
 }
 
+/// Whether the connection broke, before or within a call: gRPC reports that under any of these.
+pub(crate) fn is_connection_error(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+}
+
 /// Asks until there is an answer, the worker is gone, or it has been asked often enough.
 async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A, FleetError> {
     let member = &holder.member;
@@ -97,10 +102,13 @@ async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
-        let is_broken = matches!(status.code(), Code::Unavailable | Code::Unknown);
+        let is_broken = is_connection_error(&status);
         if !is_broken || attempt == MAX_ATTEMPTS {
             // A worker that has forgotten the rows was started anew or has joined another coordinator.
             let lost = status.code() == Code::NotFound || (is_broken && attempt == MAX_ATTEMPTS);
+            if is_broken {
+                member.give_up("it does not answer");
+            }
             let (worker, address) = (member.id.clone(), member.worker.address.clone());
             return Err(if lost { gone() } else { FleetError::Worker { worker, address, status } });
         }

@@ -2,6 +2,7 @@
 
 use crate::DomainError;
 use std::fmt;
+use std::sync::Arc;
 
 /// Rows in a block, the last one of a data set aside.
 ///
@@ -127,8 +128,11 @@ impl RawBlock {
 #[derive(Debug, Clone)]
 pub struct Block {
     id: BlockId,
+    n_rows: usize,
     n_features: usize,
-    values: Vec<f32>,
+    /// Holds the block's values from `start` on, and perhaps those of other blocks.
+    values: Arc<Vec<f32>>,
+    start: usize,
     kept: Option<Vec<u32>>,
     weights: Option<Vec<u64>>,
 }
@@ -147,7 +151,18 @@ impl Block {
         if n_rows * n_features != values.len() || lengths.into_iter().flatten().any(|length| length != n_rows) {
             return Err(DomainError::Shape { what: "block", n_values: values.len(), n_rows, n_features });
         }
-        Ok(Self { id, n_features, values, kept, weights })
+        Ok(Self { id, n_rows, n_features, values: Arc::new(values), start: 0, kept, weights })
+    }
+
+    /// The block without its values, until [`Block::with_values`] gives them back.
+    pub fn without_values(self) -> Self {
+        Self { values: Arc::default(), start: 0, ..self }
+    }
+
+    /// The block with its values in `slab`, from `start` on. Panics when the slab ends before they do.
+    pub fn with_values(self, slab: Arc<Vec<f32>>, start: usize) -> Self {
+        assert!(start + self.n_rows * self.n_features <= slab.len(), "the slab holds the whole block");
+        Self { values: slab, start, ..self }
     }
 
     /// The block's number.
@@ -157,7 +172,7 @@ impl Block {
 
     /// Rows in the block; 0 when every row was dropped.
     pub fn n_rows(&self) -> usize {
-        self.values.len() / self.n_features
+        self.n_rows
     }
 
     /// Columns in the block.
@@ -167,12 +182,12 @@ impl Block {
 
     /// All values, n_rows x n_features, row-major.
     pub fn values(&self) -> &[f32] {
-        &self.values
+        &self.values[self.start..self.start + self.n_rows * self.n_features]
     }
 
     /// One row, n_features values.
     pub fn row(&self, row_idx: usize) -> &[f32] {
-        &self.values[row_idx * self.n_features..(row_idx + 1) * self.n_features]
+        &self.values()[row_idx * self.n_features..(row_idx + 1) * self.n_features]
     }
 
     /// The data set's row number of row `row_idx` of this block.

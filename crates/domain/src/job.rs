@@ -161,7 +161,7 @@ pub struct KMeansSpec {
     /// Seed of every random choice.
     #[serde(default)]
     pub seed: u64,
-    /// Start from the centroids of this `model.json` instead of `init`; `n_init` must then be 1 or absent.
+    /// Start from the centroids of this `model.json`: one start, whatever `init` and `n_init` say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_start: Option<String>,
 }

@@ -48,9 +48,10 @@ impl ColumnPreparation {
             Transform::Identity => raw,
             Transform::Log1p => libm::log1p(raw),
         };
-        let unit = self.unit();
+        // Adding and taking away 1.5 x 2^52 units leaves the nearest multiple of the unit, halves to even.
+        let rounder = libm::ldexp(1.5, self.unit_exponent + 52);
         let scaled = (transformed - self.shift) / self.scale;
-        ((scaled / unit).round_ties_even() * unit) as f32
+        ((scaled + rounder) - rounder) as f32
     }
 
     /// The raw value of a prepared one.

@@ -212,7 +212,9 @@ impl BlockCutter {
             }
         }
         let weights = if self.schema.has_weight { columns.pop() } else { None };
-        if let Some((row, value)) = weights.iter().flatten().enumerate().find(|(_, weight)| !(**weight >= 0.0)) {
+        if let Some((row, value)) =
+            weights.iter().flatten().enumerate().find(|(_, weight)| weight.is_nan() || **weight < 0.0)
+        {
             let column = column_name(rows.num_columns() - 1);
             return Err(BlockError::Weight { row: row_number(row), id: id_of(row), column, value: *value });
         }

@@ -1,7 +1,7 @@
 //! Arrow Flight, as both ends use it: servers, clients, encoding, decoding.
 
 use crate::limits::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES,
     STREAM_IDLE_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 use arrow::datatypes::SchemaRef;
@@ -108,6 +108,13 @@ impl Incoming {
             .map_err(|_| Status::deadline_exceeded(format!("no data for {} s", STREAM_IDLE_TIMEOUT.as_secs())))?
             .map_err(|_| Status::invalid_argument("the stream is not valid Arrow Flight data"))?;
         decoded.transpose().map_err(status_of)
+    }
+
+    /// Reads what is left and throws it away, for a moment.
+    pub async fn drain(&mut self) {
+        // Whatever goes wrong here has no consequence: the stream has failed already.
+        let rest = async { while matches!(self.next().await, Ok(Some(_))) {} };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
     }
 }
 

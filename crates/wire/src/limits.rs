@@ -28,6 +28,9 @@ pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(5_000);
 /// How long a Flight stream may stand still before it is given up.
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a stream that has failed is read on, so that its sender can hear why.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// HTTP/2 flow-control windows: a stream may have so many bytes under way. The defaults of 64 KiB to 1 MiB halt a data
 /// stream at every round trip.
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;

@@ -35,8 +35,7 @@ impl BlockFlight {
     }
 
     /// Takes the blocks of one stream; none of them is kept unless all of them have come.
-    async fn take(&self, messages: Streaming<FlightData>) -> Result<u64, Status> {
-        let mut incoming = Incoming::new(messages);
+    async fn take(&self, incoming: &mut Incoming) -> Result<u64, Status> {
         let mut target: Option<(PutBlocks, DataSetSchema)> = None;
         let mut blocks = Vec::new();
         while let Some(message) = incoming.next().await? {
@@ -122,7 +121,13 @@ impl FlightService for BlockFlight {
     type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let n_blocks = self.take(request.into_inner()).await?;
+        let mut incoming = Incoming::new(request.into_inner());
+        let taken = self.take(&mut incoming).await;
+        if taken.is_err() {
+            // A sender that is still sending would see its stream reset instead of the status that tells why.
+            incoming.drain().await;
+        }
+        let n_blocks = taken?;
         let receipt = BlocksReceipt { n_blocks }.encode_to_vec();
         let result = PutResult { app_metadata: receipt.into() };
         Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))

@@ -185,8 +185,9 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let (centroids, unit) = (centroids(request.centroids)?, request.unit);
         let values = f32s_from_bytes(&request.values, "values").map_err(invalid)?;
-        if !values.len().is_multiple_of(centroids.n_features()) || !(unit.is_finite() && unit > 0.0) {
-            return Err(Status::invalid_argument("values: whole rows and a positive unit are needed"));
+        let is_power_of_two = unit.is_normal() && unit > 0.0 && unit.to_bits().trailing_zeros() >= 52;
+        if !values.len().is_multiple_of(centroids.n_features()) || !is_power_of_two {
+            return Err(Status::invalid_argument("values: whole rows and a unit that is a power of two are needed"));
         }
         let ask = move |shard: &dyn Shard| shard.distance_sums(&values, &centroids, unit);
         let sums = self.ask_shard(&request.run, ask).await?;

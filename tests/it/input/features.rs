@@ -1,8 +1,8 @@
 //! Ready features: columns, ids, weights, order, and every way in which they can be wrong.
 
 use super::{Folder, check_refused, column, digests, floats, integers, maybe_floats, read_well, ready, texts};
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int8Array, UInt64Array};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, DictionaryArray, Int8Array, UInt64Array};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use shoal_domain::BLOCK_ROWS;
 use shoal_domain::job::{FileFormat, SourceSpec};
@@ -51,8 +51,7 @@ fn any_number_may_be_a_feature_and_any_type_an_id() {
     let folder = Folder::new();
     let decimals =
         Decimal128Array::from(vec![125, -50]).with_precision_and_scale(10, 2).expect("ten digits hold these");
-    let check = |name: &str, id: ArrayRef| {
-        let data_type = id.data_type().clone();
+    let check = |name: &str, id: ArrayRef, data_type: DataType| {
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("id", id),
             ("decimal", Arc::new(decimals.clone())),
@@ -66,10 +65,13 @@ fn any_number_may_be_a_feature_and_any_type_an_id() {
         assert_eq!(column(&data, 1), [-1.0, 1.0]);
         assert_eq!(column(&data, 2), [u64::MAX as f64, 0.0]);
     };
-    check("text.parquet", texts(["b", "a"]));
-    check("integer.parquet", integers([7, -7]));
-    check("small.parquet", Arc::new(Int8Array::from(vec![3, 2])));
-    check("unsigned.parquet", Arc::new(UInt64Array::from(vec![u64::MAX, 2])));
+    check("text.parquet", texts(["b", "a"]), DataType::Utf8);
+    check("integer.parquet", integers([7, -7]), DataType::Int64);
+    check("small.parquet", Arc::new(Int8Array::from(vec![3, 2])), DataType::Int8);
+    check("unsigned.parquet", Arc::new(UInt64Array::from(vec![u64::MAX, 2])), DataType::UInt64);
+    // Text that a file keeps as a dictionary is text.
+    let dictionary: DictionaryArray<Int32Type> = ["b", "a"].into_iter().collect();
+    check("dictionary.parquet", Arc::new(dictionary), DataType::Utf8);
 }
 
 #[test]
@@ -97,6 +99,36 @@ fn a_csv_file_is_the_parquet_file_of_the_same_rows() {
     let unnamed = folder.write_text("rows.txt", &format!("id,x,n\n{lines}"));
     let spec = ready(&unnamed, &["x", "n"]);
     assert_eq!(digests(&read_well(&SourceSpec { format: Some(FileFormat::Csv), ..spec })), digests(&from_csv));
+}
+
+#[test]
+fn gaps_of_a_csv_file_are_missing_values() {
+    let folder = Folder::new();
+    let path = folder.write_text("gaps.csv", "id,x,y\n1,,0.5\n2,3,\n3,4,1.5\n");
+    let data = read_well(&ready(&path, &["x", "y"]));
+    let is_missing = |idx: usize| column(&data, idx).iter().map(|value| value.is_nan()).collect::<Vec<_>>();
+    assert_eq!(is_missing(0), [true, false, false]);
+    assert_eq!(is_missing(1), [false, true, false]);
+}
+
+/// The reader guesses types from the first lines, but a feature is a float64 whatever they look like.
+#[test]
+fn the_first_fraction_of_a_csv_column_may_come_late() {
+    let folder = Folder::new();
+    let lines: String = (0..5000).map(|row| format!("{row},{}\n", if row == 4001 { "1.5" } else { "2" })).collect();
+    let path = folder.write_text("late.csv", &format!("id,x\n{lines}"));
+    assert_eq!(column(&read_well(&ready(&path, &["x"])), 0)[4000..4003], [2.0, 1.5, 2.0]);
+}
+
+/// Parquet's statistics do not count NaN, so a file may seem to hold one value only.
+#[test]
+fn a_gap_in_a_constant_column_stays_a_gap() {
+    let folder = Folder::new();
+    let columns = vec![("id", integers([1, 2, 3])), ("x", floats([4.0, f64::NAN, 4.0])), ("y", floats([f64::NAN; 3]))];
+    let data = read_well(&ready(&folder.write_parquet("gap.parquet", columns), &["x", "y"]));
+    let x = column(&data, 0);
+    assert!(x[0] == 4.0 && x[1].is_nan() && x[2] == 4.0, "{x:?}");
+    assert!(column(&data, 1).iter().all(|value| value.is_nan()));
 }
 
 #[test]
@@ -130,6 +162,15 @@ fn reading_again_gives_the_same_rows() {
 }
 
 #[test]
+fn a_path_may_hold_any_character() {
+    let folder = Folder::new();
+    for name in ["two words.parquet", "100%.parquet", "a#b.parquet", "x[1].parquet", "what?.parquet", "café.parquet"] {
+        let path = folder.write_parquet(name, vec![("id", integers([1, 2])), ("x", floats([3.0, 4.0]))]);
+        assert_eq!(column(&read_well(&ready(&path, &["x"])), 0), [3.0, 4.0], "{name}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let folder = Folder::new();
     let path = three_customers(&folder);
@@ -158,11 +199,12 @@ fn what_is_no_number_is_named() {
     let spec = ready(&path, &["visits"]);
     check_refused(&SourceSpec { weight: Some("note".to_owned()), ..spec }, &["source.weight", "column `note` is Utf8"]);
     check_refused(&ready(&path, &["visits", "visits"]), &["source.features", "`visits` is listed twice"]);
+    check_refused(&ready(&path, &["visits", "id"]), &["source.", "`id`"]);
     let broken = folder.write_text("broken.parquet", "this is no Parquet file");
     check_refused(&ready(&broken, &["x"]), &[&broken]);
     // The type of a CSV column is guessed from its first lines; what does not fit further down is an error.
     let lines: String = (0..2 * BLOCK_ROWS)
-        .map(|row| format!("{row},{}\n", if row == 12_000 { "many".to_owned() } else { row.to_string() }))
+        .map(|row| format!("{row},{}\n", if row == 2 * BLOCK_ROWS - 100 { "many".to_owned() } else { row.to_string() }))
         .collect();
     let csv = folder.write_text("late.csv", &format!("id,x\n{lines}"));
     check_refused(&ready(&csv, &["x"]), &[&csv, "many"]);
@@ -177,23 +219,24 @@ fn values_that_no_model_can_use_are_named_by_row_and_id() {
     let with_bad = |bad: f64| floats((0..n_rows).map(move |row| if row == bad_row { bad } else { 1.0 }));
     let good = || floats((0..n_rows).map(|row| row as f64));
     // Rows are counted from 1 for people.
-    let place = ["row 8196 (id c8195)", "column `x`"];
+    let row = bad_row + 1;
+    let place = [format!("row {row} (id c{bad_row})"), "column `x`".to_owned()];
     for (name, bad, says) in
         [("inf", f64::INFINITY, "inf is not a finite number"), ("minf", f64::NEG_INFINITY, "-inf is not")]
     {
         let columns = vec![("id", ids()), ("good", good()), ("x", with_bad(bad))];
         let path = folder.write_parquet(&format!("{name}.parquet"), columns);
-        check_refused(&ready(&path, &["good", "x"]), &[place[0], place[1], says]);
+        check_refused(&ready(&path, &["good", "x"]), &[&place[0], &place[1], says]);
     }
     for (name, bad, says) in [("negative", -0.5, "-0.5 is not a weight"), ("nan", f64::NAN, "NaN is not a weight")] {
         let columns = vec![("id", ids()), ("good", good()), ("x", with_bad(bad))];
         let path = folder.write_parquet(&format!("{name}.parquet"), columns);
         let spec = SourceSpec { weight: Some("x".to_owned()), ..ready(&path, &["good"]) };
-        check_refused(&spec, &[place[0], place[1], says]);
+        check_refused(&spec, &[&place[0], &place[1], says]);
     }
     let nulls: arrow::array::StringArray = (0..n_rows).map(|row| (row != bad_row).then(|| format!("c{row}"))).collect();
     let path = folder.write_parquet("nulls.parquet", vec![("id", Arc::new(nulls)), ("x", good())]);
-    check_refused(&ready(&path, &["x"]), &["row 8196: the id (column `id`) is null"]);
+    check_refused(&ready(&path, &["x"]), &[&format!("row {row}: the id (column `id`) is null")]);
 }
 
 /// Rows `first .. first + n` of a made-up data set.

@@ -1,12 +1,11 @@
 //! Labels are the float64 argmin over exactly the model's centroids, the lowest centroid on ties, on every instruction
 //! set: the float32 scores of the kernels never decide what they cannot tell.
 
-use super::{NO_SCALE, centroids_at, fit_no_scale};
+use super::{centroids_at, fit_no_scale, fit_no_scale_or_refuse};
 use crate::fixtures::{Table, noise};
 use proptest::prelude::*;
-use shoal_clustering::ClusteringError;
 use shoal_clustering::cpu::{Assigner, Isa, squared_distance};
-use shoal_clustering::prepare::{fit_preparation, prepare_block};
+use shoal_clustering::prepare::prepare_block;
 use shoal_domain::{Block, BlockId, Centroids};
 
 /// The instruction sets that this machine has.
@@ -107,7 +106,8 @@ fn near_ties_far_from_zero_are_decided_in_float64() {
     for shape in SHAPES {
         check_made("an offset", shape, near, |cluster, column| near(cluster + 999, column));
         check_made("last bits", shape, nearer, |cluster, column| nearer(cluster + 999, column));
-        let outlying = |row: usize, column: usize| if row % 5 == 0 { 1e7 } else { scattered(row, column, 100) / 100.0 };
+        let outlying =
+            |row: usize, column: usize| if row.is_multiple_of(5) { 1e7 } else { scattered(row, column, 100) / 100.0 };
         check_made("outliers", shape, outlying, |cluster, column| outlying(cluster + 999, column));
     }
 }
@@ -136,8 +136,8 @@ proptest! {
             values[..n_values].iter().map(|value| *value as f32 * step + offset).collect()
         };
         let block = Block::new(BlockId(0), n_features, whole(&rows), None, None).expect("the shape is right");
-        let centroids = whole(&centroids);
-        let centroids = Centroids::new(centroids.len() / n_features, n_features, centroids).expect("the shape is right");
+        let values = whole(&centroids);
+        let centroids = Centroids::new(values.len() / n_features, n_features, values).expect("the shape is right");
         check("generated", &block, &centroids);
     }
 }
@@ -151,10 +151,8 @@ fn extreme_magnitudes_are_right_or_refused() {
                 noise(40, 500 + column).iter().map(|value| (value - 0.5) * 10f64.powi(exponent)).collect()
             };
             let table = Table::new((0..n_features).map(column).collect());
-            let fitted = match fit_preparation(&table.rows(), &NO_SCALE) {
-                Ok(fitted) => fitted,
-                Err(ClusteringError::TooLarge { .. }) if exponent > 15 => continue,
-                Err(error) => panic!("1e{exponent}: {error}"),
+            let Some(fitted) = fit_no_scale_or_refuse(&table.rows(), exponent) else {
+                continue;
             };
             let block = prepare_block(&fitted.preparation, &table.blocks()[0]).expect("the block can be prepared");
             let centroids = Centroids::from_rows((0..9).map(|row| block.row(row))).expect("nine rows");
@@ -168,10 +166,8 @@ fn extreme_magnitudes_are_right_or_refused() {
 fn a_centroid_whose_norm_overflows_can_still_win() {
     let column = vec![-2.61e19, 2.61e19, -1.8e19, 1.8e19, 0.0, 0.0];
     let table = Table::new(vec![column]);
-    let fitted = match fit_preparation(&table.rows(), &NO_SCALE) {
-        Ok(fitted) => fitted,
-        Err(ClusteringError::TooLarge { .. }) => return,
-        Err(error) => panic!("{error}"),
+    let Some(fitted) = fit_no_scale_or_refuse(&table.rows(), 19) else {
+        return;
     };
     let block = prepare_block(&fitted.preparation, &table.blocks()[0]).expect("the block can be prepared");
     check("2.61e19", &block, &centroids_at(&fitted, &[vec![0.0], vec![2.61e19], vec![-2.61e19]]));

@@ -9,6 +9,8 @@ mod distances;
 mod moves;
 mod rows;
 mod shard;
+mod slab;
+mod vector;
 
 pub use assign::{Assigner, Nearest, squared_distance};
 pub use rows::MemoryRows;
@@ -42,6 +44,16 @@ impl Isa {
             }
         }
         Self::Portable
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        // Each one has all of what the next one has.
+        match Self::detect() {
+            Self::Avx512 => true,
+            Self::Avx2 => self != Self::Avx512,
+            Self::Portable => self == Self::Portable,
+        }
     }
 
     /// Its name in reports.

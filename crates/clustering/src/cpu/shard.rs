@@ -4,6 +4,7 @@ use super::Isa;
 use super::assign::{Assigner, Nearest};
 use super::distances::DistanceQuery;
 use super::moves::MoveCriterion;
+use super::slab::Packer;
 use crate::answers::{DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
@@ -69,7 +70,11 @@ impl Device for CpuDevice {
         preparation: &Preparation,
         blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
     ) -> Result<Box<dyn Shard>, ClusteringError> {
-        Ok(Box::new(self.shard(preparation, blocks.collect::<Result<_, _>>()?)))
+        let mut packer = Packer::default();
+        for block in blocks {
+            packer.push(block?);
+        }
+        Ok(Box::new(self.shard(preparation, packer.finish())))
     }
 }
 
@@ -179,7 +184,8 @@ impl CpuShard {
         let add = |mut picked: Picked, block: &Block| {
             for row_idx in 0..block.n_rows() {
                 let row = block.data_set_row(row_idx);
-                let arrival = draw.stream.arrival(row, block.weight(row_idx) as f64);
+                let weight = if draw.ignore_weights { 1 } else { block.weight(row_idx) };
+                let arrival = draw.stream.arrival(row, weight as f64);
                 picked.offer(arrival, row, || picked_row(block, row_idx, arrival, 0, 0));
             }
             picked
@@ -283,13 +289,16 @@ impl Shard for CpuShard {
                 sums[cluster].0 += square.sqrt();
                 sums[cluster].1 += square;
                 spread.counts[cluster] += 1;
+                let row = assigned.block.row(row_idx).iter().zip(&self.units);
+                let cluster_sums = spread.sums[cluster * self.units.len()..].iter_mut();
+                cluster_sums.zip(row).for_each(|(sum, (value, unit))| *sum += (f64::from(*value) / unit) as i128);
             }
             for (cluster, (distance, square)) in sums.into_iter().enumerate() {
                 spread.distances[cluster].add(distance);
                 spread.squares[cluster].add(square);
             }
         };
-        Ok(self.fold(label_by, || Spread::empty(n_clusters), add))
+        Ok(self.fold(label_by, || Spread::empty(n_clusters, label_by.n_features()), add))
     }
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {

@@ -47,7 +47,12 @@ struct Seeding<'a> {
 impl Seeding<'_> {
     /// Distinct rows, each with a chance in proportion to its weight.
     fn random(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
-        let draw = |start: &u64| Draw { n: self.n_clusters, far_from: None, stream: (self.stream)(*start, 0) };
+        let draw = |start: &u64| Draw {
+            n: self.n_clusters,
+            far_from: None,
+            ignore_weights: false,
+            stream: (self.stream)(*start, 0),
+        };
         let drawn = self.draw(starts.iter().map(draw).collect())?;
         drawn.into_iter().map(|rows| self.filled_up(rows)).collect()
     }
@@ -93,7 +98,7 @@ impl Seeding<'_> {
     ) -> Result<(), ClusteringError> {
         let draw = |(start, rows): (&u64, &mut Vec<PickedRow>)| {
             let far_from = if rows.is_empty() { None } else { Some(centroids_of(rows)?) };
-            Ok(Draw { n, far_from, stream: (self.stream)(*start, round) })
+            Ok(Draw { n, far_from, ignore_weights: false, stream: (self.stream)(*start, round) })
         };
         let draws = starts.iter().zip(chosen.iter_mut()).map(draw).collect::<Result<Vec<_>, ClusteringError>>()?;
         for (rows, drawn) in chosen.iter_mut().zip(self.draw(draws)?) {

@@ -112,7 +112,7 @@ pub fn picked_from(message: proto::Picked) -> Result<Picked, WireError> {
 impl From<&Spread> for proto::SpreadResponse {
     fn from(spread: &Spread) -> Self {
         let (distances, squares) = (sums_to(&spread.distances), sums_to(&spread.squares));
-        Self { counts: spread.counts.clone(), distances, squares }
+        Self { counts: spread.counts.clone(), distances, squares, sums: i128s_to_bytes(&spread.sums).to_vec() }
     }
 }
 
@@ -123,7 +123,9 @@ impl TryFrom<proto::SpreadResponse> for Spread {
         let n_clusters = spread.counts.len();
         check(spread.distances.len() == n_clusters && spread.squares.len() == n_clusters, "spread.distances")?;
         let (distances, squares) = (sums_from(spread.distances)?, sums_from(spread.squares)?);
-        Ok(Self { counts: spread.counts, distances, squares })
+        let sums = i128s_from_bytes(&spread.sums, "spread.sums")?;
+        check(sums.len().is_multiple_of(n_clusters.max(1)), "spread.sums")?;
+        Ok(Self { counts: spread.counts, sums, distances, squares })
     }
 }
 

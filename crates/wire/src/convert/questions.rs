@@ -132,6 +132,7 @@ impl From<&Draw> for proto::Draw {
         Self {
             n: draw.n as u32,
             far_from: draw.far_from.as_ref().map(Into::into),
+            ignore_weights: draw.ignore_weights,
             seed: draw.stream.seed,
             stream: draw.stream.stream,
         }
@@ -145,6 +146,7 @@ impl TryFrom<proto::Draw> for Draw {
         Ok(Self {
             n: draw.n as usize,
             far_from: draw.far_from.map(TryInto::try_into).transpose()?,
+            ignore_weights: draw.ignore_weights,
             stream: RandomStream { seed: draw.seed, stream: draw.stream },
         })
     }

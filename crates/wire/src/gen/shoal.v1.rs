@@ -1366,6 +1366,9 @@ pub struct Draw {
     pub seed: u64,
     #[prost(uint64, tag = "4")]
     pub stream: u64,
+    /// Every row has the same chance, whatever it weighs.
+    #[prost(bool, tag = "5")]
+    pub ignore_weights: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FarthestRequest {
@@ -1429,6 +1432,9 @@ pub struct SpreadResponse {
     pub distances: ::prost::alloc::vec::Vec<ExactSum>,
     #[prost(message, repeated, tag = "3")]
     pub squares: ::prost::alloc::vec::Vec<ExactSum>,
+    /// n_clusters x n_features int128, in units of the grid, weights left out.
+    #[prost(bytes = "vec", tag = "4")]
+    pub sums: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QueryRowsRequest {

@@ -1,0 +1,99 @@
+//! A coordinator and workers as real processes on loopback.
+
+use crate::process::{Fleet, fail, run, succeed, wait_for};
+use std::fs;
+use std::path::Path;
+
+const RETAIL: &str = "examples/retail.yaml";
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+fn same_file(one: &Path, other: &Path, name: &str) {
+    let [one, other] = [one, other].map(|folder| fs::read(folder.join(name)).expect("the file was written"));
+    assert!(one == other, "{name} differs");
+}
+
+#[test]
+fn three_workers_find_what_one_process_finds() {
+    let mut fleet = Fleet::start(3);
+    let [here, there, one] = ["here", "there", "one"].map(|name| fleet.folder.path().join(name));
+    succeed(&["run", RETAIL, "--out", text(&here)]);
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch", "--out", text(&there)]);
+    assert!(printed.contains("2,469 customers in 4 segments") && printed.contains("fleet cpu"), "{printed}");
+    same_file(&here, &there, "model.json");
+    same_file(&here, &there, "labels.parquet");
+
+    // The same job, read by the coordinator itself and spread over one worker only.
+    fleet.workers.truncate(1);
+    wait_for(|| fleet.coordinator.log().matches("worker gone").nth(1).map(|_| ())).expect("two workers are missed");
+    fleet.succeed(&["submit", RETAIL, "--read-on", "coordinator", "--watch", "--out", text(&one)]);
+    same_file(&here, &one, "model.json");
+    same_file(&here, &one, "labels.parquet");
+
+    let listed = fleet.succeed(&["jobs", "list"]);
+    let states: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(states, ["succeeded", "succeeded"]);
+    let got = fleet.succeed(&["jobs", "get", "jobs/2", "-o", "json"]);
+    let got: serde_json::Value = serde_json::from_str(&got).expect("one JSON document");
+    assert_eq!(got["report"]["n_samples"], 2469);
+    let labels = run(&["labels", "jobs/2", "--coordinator", &fleet.url]);
+    assert!(labels.stdout == fs::read(here.join("labels.parquet")).expect("the file was written"));
+
+    assert!(fleet.workers[0].terminate(), "a worker ends cleanly on SIGTERM");
+    assert!(fleet.coordinator.terminate(), "a coordinator ends cleanly on SIGTERM");
+}
+
+#[test]
+fn a_killed_worker_fails_the_job_by_name_and_the_fleet_goes_on() {
+    let mut fleet = Fleet::start(2);
+    // Rows are on both workers when one of them is killed; its job is submitted after that.
+    let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
+    let long = long.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0");
+    let job = fleet.folder.path().join("long.yaml");
+    fs::write(&job, long).expect("the folder is writable");
+    let name = fleet.succeed(&["submit", text(&job)]).trim().to_owned();
+    wait_for(|| fleet.succeed(&["jobs", "get", &name]).contains("running").then_some(())).expect("the job starts");
+    fleet.workers[1].kill();
+    let line = fleet.fail(&["jobs", "watch", &name]);
+    assert!(line.contains(&name) && line.contains("worker w2") && line.contains("is gone"), "{line}");
+    assert!(fleet.coordinator.is_alive() && fleet.workers[0].is_alive());
+
+    let labels = fleet.fail(&["labels", &name]);
+    assert!(labels.contains("has failed"), "{labels}");
+    fleet.add_worker();
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+    assert!(printed.contains("2,469 customers"), "{printed}");
+}
+
+#[test]
+fn a_running_job_can_be_cancelled() {
+    let fleet = Fleet::start(1);
+    let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
+    let job = fleet.folder.path().join("long.yaml");
+    fs::write(&job, long.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0")).expect("writable");
+    let name = fleet.succeed(&["submit", text(&job)]).trim().to_owned();
+    wait_for(|| fleet.succeed(&["jobs", "get", &name]).contains("running").then_some(())).expect("the job starts");
+    fleet.succeed(&["jobs", "cancel", &name]);
+    let line = fleet.fail(&["jobs", "watch", &name]);
+    assert!(line.contains("was cancelled"), "{line}");
+    let line = fleet.fail(&["jobs", "cancel", &name]);
+    assert!(line.contains("FAILED_PRECONDITION") && line.contains("has ended"), "{line}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_one_line() {
+    let fleet = Fleet::start(0);
+    let line = fleet.fail(&["submit", RETAIL]);
+    assert!(line.contains("no worker has joined"), "{line}");
+    let line = fleet.fail(&["jobs", "get", "jobs/9"]);
+    assert!(line.contains("NOT_FOUND") && line.contains("jobs/9"), "{line}");
+    let address = fleet.url.trim_start_matches("http://");
+    let line = fail(&["coordinator", "--listen", address]);
+    assert!(line.contains(address) && line.contains("in use"), "{line}");
+    let line = fail(&["submit", RETAIL, "--coordinator", "http://127.0.0.1:1"]);
+    assert!(line.contains("127.0.0.1:1") && line.contains("UNAVAILABLE"), "{line}");
+    let line = fail(&["worker", "--coordinator", "not a url"]);
+    assert!(line.contains("not a url"), "{line}");
+}

@@ -1,0 +1,153 @@
+//! Real processes of the program under test: started, waited for, killed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a process may take to come up or go down before the test fails; a hundred times what it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository, where the program is started, so that job files name data as a user would.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The program with some arguments.
+pub(crate) fn shoal(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+    command.args(arguments).current_dir(repository()).env_remove("SHOAL_COORDINATOR");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    shoal(arguments).output().expect("the program starts")
+}
+
+/// Runs the program, which must succeed, and returns what it printed.
+pub(crate) fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "shoal {arguments:?} failed: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the program, which must fail with exit status 1 and one line, and returns the line.
+pub(crate) fn fail(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "shoal {arguments:?} should have failed: {error}");
+    let lines: Vec<&str> = error.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(lines.len() == 1 && error.trim_end().ends_with(lines[0]), "not one line: {error}");
+    assert!(output.stdout.is_empty(), "a failed command prints nothing on stdout");
+    lines[0].to_owned()
+}
+
+/// A server process that ends with its value.
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    fn start(arguments: &[&str], log: PathBuf) -> Self {
+        let file = File::create(&log).expect("the folder of the logs exists");
+        let child = shoal(arguments).stderr(file).stdout(Stdio::null()).spawn().expect("the program starts");
+        Self { child, log }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process is ours");
+    }
+
+    /// Asks it to end (SIGTERM) and returns whether it ended with status 0.
+    pub(crate) fn terminate(&mut self) -> bool {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists");
+        assert!(sent.success(), "the process is gone already: {}", self.log());
+        let child = &mut self.child;
+        let ended = wait_for(|| child.try_wait().expect("the process is ours"));
+        ended.unwrap_or_else(|| panic!("it has not ended: {}", self.log())).success()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the process is ours").is_none()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A coordinator and workers on loopback.
+pub(crate) struct Fleet {
+    pub(crate) coordinator: Server,
+    pub(crate) workers: Vec<Server>,
+    pub(crate) url: String,
+    pub(crate) folder: TempDir,
+}
+
+impl Fleet {
+    /// Starts a coordinator and waits until all workers have joined.
+    pub(crate) fn start(n_workers: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address_file = folder.path().join("address");
+        let address_argument = address_file.to_str().expect("a plain path");
+        let coordinator = Server::start(
+            &["coordinator", "--listen", "127.0.0.1:0", "--address-file", address_argument],
+            folder.path().join("coordinator.log"),
+        );
+        let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
+        let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", coordinator.log()));
+        let mut fleet = Self { coordinator, workers: Vec::new(), url: format!("http://{address}"), folder };
+        for _ in 0..n_workers {
+            fleet.add_worker();
+        }
+        fleet
+    }
+
+    /// Starts one more worker and waits until it has joined.
+    pub(crate) fn add_worker(&mut self) {
+        let log = self.folder.path().join(format!("worker{}.log", self.workers.len()));
+        let worker = Server::start(&["worker", "--coordinator", &self.url, "--threads", "1"], log);
+        let joined = wait_for(|| worker.log().contains("joined the fleet").then_some(()));
+        assert!(joined.is_some(), "the worker has not joined: {}", worker.log());
+        self.workers.push(worker);
+    }
+
+    /// Runs a client command against this fleet, which must succeed.
+    pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
+        succeed(&[arguments, &["--coordinator", &self.url]].concat())
+    }
+
+    /// Runs a client command against this fleet, which must fail, and returns its line.
+    pub(crate) fn fail(&self, arguments: &[&str]) -> String {
+        fail(&[arguments, &["--coordinator", &self.url]].concat())
+    }
+}
+
+/// Waits until there is something, for at most [`PATIENCE`].
+pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}

@@ -1,0 +1,161 @@
+//! What a client of the protocol may do wrong, against a real coordinator and worker.
+
+use crate::process::Fleet;
+use arrow::array::{ArrayRef, Float64Array, StringArray};
+use arrow::record_batch::RecordBatch;
+use arrow_flight::{FlightData, FlightDescriptor, utils::batches_to_flight_data};
+use futures::StreamExt;
+use prost::Message;
+use shoal_domain::JobSpec;
+use shoal_wire::flight::{channel, client};
+use shoal_wire::proto::jobs_client::JobsClient;
+use shoal_wire::proto::{
+    DataSetReceipt, GetJobRequest, JobState, ListJobsRequest, PutDataSet, PutEnd, PutMetadata, SubmitJobRequest,
+    WatchJobRequest, job_event,
+};
+use std::sync::Arc;
+use tonic::{Code, Status};
+
+/// A batch of ids and two features.
+fn batch(b: Vec<f64>) -> RecordBatch {
+    let ids: StringArray = (0..b.len()).map(|row| Some(format!("c{row}"))).collect();
+    let a: Float64Array = (0..b.len()).map(|row| (row % 7) as f64).collect();
+    let columns: [(&str, ArrayRef); 3] =
+        [("id", Arc::new(ids)), ("a", Arc::new(a)), ("b", Arc::new(Float64Array::from(b)))];
+    RecordBatch::try_from_iter(columns).expect("columns of one length")
+}
+
+/// The Flight messages of a put; `n_rows` goes into the end marker of the last batch.
+fn messages(batches: Vec<RecordBatch>, n_rows: Option<u64>) -> Vec<FlightData> {
+    let schema = batches[0].schema();
+    let mut messages = batches_to_flight_data(&schema, batches).expect("plain columns");
+    messages[0].flight_descriptor = Some(FlightDescriptor::new_cmd(PutDataSet { has_weight: false }.encode_to_vec()));
+    if let (Some(n_rows), Some(last)) = (n_rows, messages.last_mut()) {
+        last.app_metadata = PutMetadata { end: Some(PutEnd { n_rows }) }.encode_to_vec().into();
+    }
+    messages
+}
+
+async fn put(url: &str, messages: Vec<FlightData>) -> Result<DataSetReceipt, Status> {
+    let mut client = client(channel(url)?);
+    let mut results = client.do_put(futures::stream::iter(messages)).await?.into_inner();
+    let result = results.next().await.ok_or_else(|| Status::internal("no receipt"))??;
+    DataSetReceipt::decode(result.app_metadata).map_err(|error| Status::internal(error.to_string()))
+}
+
+async fn refused(url: &str, messages: Vec<FlightData>, code: Code, parts: &[&str]) {
+    let status = put(url, messages).await.expect_err("this stream must be refused");
+    assert_eq!(status.code(), code, "{status}");
+    for part in parts {
+        assert!(status.message().contains(part), "`{part}` is not in: {}", status.message());
+    }
+}
+
+#[tokio::test]
+async fn streams_that_are_wrong_or_cut_short_are_refused_and_nothing_is_kept() {
+    let mut fleet = Fleet::start(1);
+    let url = fleet.url.clone();
+    let good = || batch((0..3000).map(|row| f64::from(row % 11)).collect());
+
+    refused(&url, messages(vec![good()], None), Code::DataLoss, &["cut short after 3000 rows"]).await;
+    refused(&url, messages(vec![good()], Some(3001)), Code::DataLoss, &["3001 rows were sent and 3000"]).await;
+    refused(&url, vec![], Code::InvalidArgument, &["empty"]).await;
+    refused(&url, messages(vec![good()], Some(3000)).split_off(1), Code::InvalidArgument, &[]).await;
+
+    let mut infinite: Vec<f64> = vec![1.0; 2000];
+    infinite[1500] = f64::INFINITY;
+    let parts = ["row 1501", "id c1500", "`b`", "inf"];
+    refused(&url, messages(vec![batch(infinite)], Some(2000)), Code::InvalidArgument, &parts).await;
+
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+    let wrong = RecordBatch::try_from_iter([("id", text.clone()), ("a", text)]).expect("columns of one length");
+    refused(&url, messages(vec![wrong], Some(2)), Code::InvalidArgument, &["`a`", "Utf8", "float64"]).await;
+
+    let mut garbage = messages(vec![good()], Some(3000));
+    garbage[0].data_header = vec![7; 81].into();
+    refused(&url, garbage, Code::InvalidArgument, &[]).await;
+
+    assert!(fleet.coordinator.is_alive() && fleet.workers[0].is_alive());
+    let receipt = put(&url, messages(vec![good()], Some(3000))).await.expect("a good stream is taken");
+    assert_eq!((receipt.n_rows, receipt.n_blocks), (3000, 3));
+}
+
+fn request(data_set: &str, n_clusters: u32, request_id: &str) -> SubmitJobRequest {
+    let spec = format!(
+        "{{\"source\":{{\"path\":\"\",\"id\":\"id\",\"features\":[\"a\",\"b\"]}},\"kmeans\":{{\"n_clusters\":{n_clusters}}}}}"
+    );
+    let spec: JobSpec = serde_json::from_str(&spec).expect("a job");
+    SubmitJobRequest {
+        spec: Some((&spec).into()),
+        data_set: data_set.to_owned(),
+        warm_start_json: Vec::new(),
+        request_id: request_id.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_submitted_watched_and_paged_by_grpc() -> Result<(), Status> {
+    let fleet = Fleet::start(2);
+    let mut jobs = JobsClient::new(channel(&fleet.url)?);
+    let rows = batch((0..3000).map(|row| f64::from(row % 11)).collect());
+    let data_set = put(&fleet.url, messages(vec![rows], Some(3000))).await?.name;
+
+    let job = jobs.submit_job(request(&data_set, 3, "once")).await?.into_inner();
+    let same = jobs.submit_job(request(&data_set, 3, "once")).await?.into_inner();
+    assert_eq!(job.name, same.name, "the same request is the same job");
+
+    let watch = WatchJobRequest { name: job.name.clone(), after: 0 };
+    let mut events = jobs.watch_job(watch).await?.into_inner();
+    let (mut n_events, mut n_passes, mut last_state) = (0, 0, JobState::Unspecified);
+    while let Some(event) = events.message().await? {
+        n_events += 1;
+        assert_eq!(event.number, n_events, "events are numbered without a gap");
+        match event.event.expect("an event") {
+            job_event::Event::Pass(pass) => {
+                n_passes += 1;
+                assert!(pass.inertia >= 0.0 && pass.shift >= 0.0 && pass.n_iter >= 1);
+            }
+            job_event::Event::State(state) => last_state = JobState::try_from(state).expect("a known state"),
+            _ => {}
+        }
+    }
+    assert!(n_passes >= 2 && last_state == JobState::Succeeded);
+
+    for n_clusters in [2, 4] {
+        jobs.submit_job(request(&data_set, n_clusters, "")).await?;
+    }
+    let first = jobs.list_jobs(ListJobsRequest { page_size: 2, page_token: String::new() }).await?.into_inner();
+    let page_token = first.next_page_token.clone();
+    let second = jobs.list_jobs(ListJobsRequest { page_size: 2, page_token }).await?.into_inner();
+    let names: Vec<String> = first.jobs.into_iter().chain(second.jobs).map(|job| job.name).collect();
+    assert_eq!(names, ["jobs/3", "jobs/2", "jobs/1"]);
+    assert!(second.next_page_token.is_empty());
+
+    let bad = jobs.submit_job(request(&data_set, 0, "")).await.expect_err("no clusters");
+    assert!(bad.code() == Code::InvalidArgument && bad.message().contains("kmeans.n_clusters"), "{bad}");
+    let unknown = jobs.submit_job(request("dataSets/77", 2, "")).await.expect_err("no such data set");
+    assert!(unknown.code() == Code::NotFound && unknown.message().contains("dataSets/77"), "{unknown}");
+    let unknown = jobs.get_job(GetJobRequest { name: "jobs/77".to_owned() }).await.expect_err("no such job");
+    assert_eq!(unknown.code(), Code::NotFound);
+    Ok(())
+}
+
+/// Health and reflection answer, as load balancers and grpcurl expect.
+#[tokio::test]
+async fn health_and_reflection_are_served() -> Result<(), Status> {
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
+    let fleet = Fleet::start(0);
+    let check = HealthCheckRequest { service: "shoal.v1.Jobs".to_owned() };
+    let health = HealthClient::new(channel(&fleet.url)?).check(check).await?.into_inner();
+    assert_eq!(health.status(), ServingStatus::Serving);
+    let list = MessageRequest::ListServices(String::new());
+    let question = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut reflection = ServerReflectionClient::new(channel(&fleet.url)?);
+    let answers = reflection.server_reflection_info(futures::stream::iter([question])).await?;
+    let answer = format!("{:?}", answers.into_inner().message().await?);
+    assert!(answer.contains("shoal.v1.Jobs") && answer.contains("shoal.v1.Fleet"), "{answer}");
+    Ok(())
+}
