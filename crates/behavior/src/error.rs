@@ -18,6 +18,12 @@ pub enum BehaviorError {
         /// The path of the job.
         path: String,
     },
+    /// A folder holds both formats.
+    #[error("source.path: the folder `{path}` holds both Parquet and CSV files; say which to read by source.format")]
+    MixedFormats {
+        /// The path of the job.
+        path: String,
+    },
     /// A URL that no object store is known for.
     #[error("source.path: `{url}` cannot be opened: {source}")]
     Url {

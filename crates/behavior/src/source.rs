@@ -214,8 +214,12 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
         Ok(entries) if is_folder => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect(),
         _ => vec![path.to_owned()],
     };
-    let found = names.iter().find_map(|name| of_name(name));
-    found.ok_or_else(|| BehaviorError::UnknownFormat { path: path.to_owned() })
+    let mut found = names.iter().filter_map(|name| of_name(name));
+    let first = found.next().ok_or_else(|| BehaviorError::UnknownFormat { path: path.to_owned() })?;
+    match found.any(|other| other != first) {
+        true => Err(BehaviorError::MixedFormats { path: path.to_owned() }),
+        false => Ok(first),
+    }
 }
 
 /// Adds the path to an engine's error.

@@ -3,6 +3,7 @@
 use crate::args::Format;
 use crate::output::{OutFolder, label_writer};
 use crate::progress::ProgressLine;
+use crate::say::say;
 use crate::table;
 use anyhow::{Result, anyhow};
 use arrow_flight::Ticket;
@@ -104,23 +105,42 @@ impl Coordinator {
             files.commit()?;
         }
         match output {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-            Format::Table => print!("{}", table::render(&report)),
+            Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
+            Format::Table => say(&table::render(&report))?,
         }
         Ok(())
     }
 }
 
-/// Shows an event on the progress line.
+/// Shows an event on the progress line, or as a line of text where stderr is not a terminal: a log is made of lines.
 pub(crate) fn show_event(line: &ProgressLine, event: &JobEvent) {
-    match &event.event {
-        Some(job_event::Event::State(state)) => {
-            let name = JobState::try_from(*state).unwrap_or_default().as_str_name();
-            line.note(&format!("state {}", name.trim_start_matches("JOB_STATE_").to_lowercase()));
+    if !line.is_shown() {
+        if let Some(text) = event_text(event) {
+            eprintln!("{text}");
         }
-        Some(job_event::Event::Phase(phase)) => line.note(&format!("phase {phase}")),
+        return;
+    }
+    match &event.event {
+        Some(job_event::Event::State(_) | job_event::Event::Phase(_)) => {
+            line.note(&event_text(event).unwrap_or_default());
+        }
         Some(job_event::Event::Pass(pass)) => line.pass(&(*pass).into()),
         Some(job_event::Event::Silhouette(silhouette)) => line.silhouette(silhouette.n_done, silhouette.n_rows),
         None => {}
+    }
+}
+
+fn event_text(event: &JobEvent) -> Option<String> {
+    match event.event.as_ref()? {
+        job_event::Event::State(state) => {
+            let name = JobState::try_from(*state).unwrap_or_default().as_str_name();
+            Some(format!("state {}", name.trim_start_matches("JOB_STATE_").to_lowercase()))
+        }
+        job_event::Event::Phase(phase) => Some(format!("phase {phase}")),
+        job_event::Event::Pass(pass) => {
+            let (n_iter, start) = (pass.n_iter, pass.start + 1);
+            Some(format!("pass {n_iter} of start {start}: inertia {:.6}, shift {:.3e}", pass.inertia, pass.shift))
+        }
+        job_event::Event::Silhouette(_) => None,
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum LocalError {
     Block { path: String, source: BlockError },
     #[error("`{path}` has changed while it was read: block {block} is another one now")]
     Changed { path: String, block: BlockId },
+    #[error("the reader of the source panicked")]
+    Panicked,
 }
 
 /// A source, read by this process.
@@ -44,8 +46,14 @@ pub(crate) struct FileRows {
     runtime: Handle,
     /// Told the number of rows of each block that is read.
     on_rows: Arc<dyn Fn(u64) + Send + Sync>,
-    /// Digests of the first reading. A mutex since questions come by shared reference; nothing waits for it.
-    digests: Mutex<BTreeMap<BlockId, [u8; 32]>>,
+    /// What the first reading found. A mutex since questions come by shared reference; nothing waits for it.
+    first: Mutex<FirstReading>,
+}
+
+#[derive(Default)]
+struct FirstReading {
+    digests: BTreeMap<BlockId, [u8; 32]>,
+    is_complete: bool,
 }
 
 impl FileRows {
@@ -60,7 +68,7 @@ impl FileRows {
         let path = spec.path.clone();
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
         let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
-        Ok(Self { source: Arc::new(source), path, schema, device, runtime, on_rows, digests: Mutex::default() })
+        Ok(Self { source: Arc::new(source), path, schema, device, runtime, on_rows, first: Mutex::default() })
     }
 
     pub(crate) fn schema(&self) -> &DataSetSchema {
@@ -71,7 +79,7 @@ impl FileRows {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Result<SourceBlock, LocalError>> + use<> {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
         let (source, schema, path) = (self.source.clone(), self.schema.clone(), self.path.clone());
-        self.runtime.spawn(async move {
+        let reader = self.runtime.spawn(async move {
             let failed = |source| LocalError::Block { path: path.clone(), source };
             let read = async {
                 let mut cutter = BlockCutter::new(schema).map_err(failed)?;
@@ -95,22 +103,30 @@ impl FileRows {
                 let _ = sender.send(last).await;
             }
         });
-        std::iter::from_fn(move || receiver.blocking_recv())
+        let (runtime, mut reader) = (self.runtime.clone(), Some(reader));
+        std::iter::from_fn(move || match receiver.blocking_recv() {
+            Some(block) => Some(block),
+            // A reader that panicked has ended too, but not at the end of the data.
+            None => runtime.block_on(reader.take()?).err().map(|_| Err(LocalError::Panicked)),
+        })
     }
 
     /// Reads all blocks, some at a time, and checks that they are what they were.
     fn batches(&self) -> impl Iterator<Item = Result<Vec<SourceBlock>, ClusteringError>> {
         let mut blocks = self.blocks();
+        let mut n_blocks = 0;
         std::iter::from_fn(move || {
             let batch: Result<Vec<SourceBlock>, LocalError> = blocks.by_ref().take(BATCH).collect();
-            let checked = batch.map_err(ClusteringError::rows).and_then(|batch| {
-                for block in &batch {
-                    self.check_unchanged(block)?;
-                    (self.on_rows)(block.raw.n_rows() as u64);
-                }
+            let checked = batch.and_then(|batch| {
+                n_blocks += batch.len();
+                self.check_unchanged(&batch, n_blocks)?;
+                batch.iter().for_each(|block| (self.on_rows)(block.raw.n_rows() as u64));
                 Ok(batch)
             });
-            (!matches!(&checked, Ok(batch) if batch.is_empty())).then_some(checked)
+            match checked {
+                Ok(batch) if batch.is_empty() => None,
+                checked => Some(checked.map_err(ClusteringError::rows)),
+            }
         })
     }
 
@@ -130,14 +146,26 @@ impl FileRows {
         Ok(())
     }
 
-    fn check_unchanged(&self, block: &SourceBlock) -> Result<(), ClusteringError> {
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = block.raw.id();
-        let first = *digests.entry(id).or_insert(block.raw.digest());
-        if first == block.raw.digest() {
-            return Ok(());
+    /// Compares a batch with the first reading; an empty batch is the end, which must be where it was.
+    fn check_unchanged(&self, batch: &[SourceBlock], n_blocks: usize) -> Result<(), LocalError> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = |block| LocalError::Changed { path: self.path.clone(), block };
+        for block in batch {
+            let (id, digest) = (block.raw.id(), block.raw.digest());
+            let known =
+                if first.is_complete { first.digests.get(&id) } else { first.digests.get(&id).or(Some(&digest)) };
+            if known != Some(&digest) {
+                return Err(changed(id));
+            }
+            first.digests.insert(id, digest);
         }
-        Err(ClusteringError::rows(LocalError::Changed { path: self.path.clone(), block: id }))
+        if batch.is_empty() {
+            first.is_complete = true;
+            if first.digests.len() != n_blocks {
+                return Err(changed(BlockId(n_blocks as u64)));
+            }
+        }
+        Ok(())
     }
 
     /// Labels and distances of all rows, block after block, with the ids.

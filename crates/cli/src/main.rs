@@ -6,10 +6,12 @@
 mod args;
 mod client;
 mod commands;
+mod environment;
 mod job_file;
 mod local;
 mod output;
 mod progress;
+mod say;
 mod table;
 
 use clap::Parser;

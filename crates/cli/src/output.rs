@@ -26,7 +26,8 @@ impl OutFolder {
 
     /// Opens one file under its temporary name.
     pub(crate) fn file(&mut self, name: &str) -> Result<BufWriter<File>> {
-        let temporary = self.folder.join(format!(".{name}.partial"));
+        // With the process in its name: two runs into one folder must not write the same file.
+        let temporary = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
         let file = File::create(&temporary).map_err(|error| anyhow!("{}: {error}", temporary.display()))?;
         self.finished.push((temporary, self.folder.join(name)));
         Ok(BufWriter::new(file))
@@ -48,8 +49,15 @@ impl OutFolder {
 
     /// Moves all files into place.
     pub(crate) fn commit(mut self) -> Result<()> {
-        for (temporary, name) in std::mem::take(&mut self.finished) {
-            std::fs::rename(&temporary, &name).map_err(|error| anyhow!("{}: {error}", name.display()))?;
+        let failed = |name: &Path, error: std::io::Error| anyhow!("{}: {error}", name.display());
+        if let Some((_, model)) = self.finished.last().filter(|(_, model)| model.exists()) {
+            // The model of an earlier run must not stand beside other files than its own, not even for a moment.
+            std::fs::remove_file(model).map_err(|error| failed(model, error))?;
+        }
+        while !self.finished.is_empty() {
+            let (temporary, name) = &self.finished[0];
+            std::fs::rename(temporary, name).map_err(|error| failed(name, error))?;
+            self.finished.remove(0);
         }
         Ok(())
     }

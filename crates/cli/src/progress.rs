@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shoal_clustering::{Event, Observer, PassRecord, Phase};
-use shoal_domain::report::Timing;
+use shoal_domain::report::{PhaseTimes, Timing};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -53,6 +53,11 @@ impl ProgressLine {
         self.note(&format!("pass {n_iter} of start {start}: inertia {inertia:.3}, shift {shift}, {n_active} running"));
     }
 
+    /// Whether there is a terminal to show anything on.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// Shows a few words.
     pub(crate) fn note(&self, text: &str) {
         self.bar.set_message(text.to_owned());
@@ -74,28 +79,28 @@ impl ProgressLine {
 /// Shows events and takes the time of each phase.
 pub(crate) struct RunObserver {
     line: ProgressLine,
-    phases: Vec<(String, Instant)>,
+    opened: Instant,
+    times: PhaseTimes,
     n_rows: Option<u64>,
 }
 
 impl RunObserver {
     /// `opened` is when the work began, before the first phase.
     pub(crate) fn new(line: ProgressLine, opened: Instant) -> Self {
-        Self { line, phases: vec![("open".to_owned(), opened)], n_rows: None }
+        let mut times = PhaseTimes::default();
+        times.begin("open", Duration::ZERO);
+        Self { line, opened, times, n_rows: None }
     }
 
     /// Begins a phase that is not the algorithm's.
     pub(crate) fn phase(&mut self, name: &str, total: Option<u64>) {
-        self.phases.push((name.to_owned(), Instant::now()));
+        self.times.begin(name, self.opened.elapsed());
         self.line.begin(name, total);
     }
 
     /// Seconds of each phase, `total` last.
     pub(crate) fn timings(&self) -> Vec<Timing> {
-        let now = Instant::now();
-        let ends = self.phases.iter().skip(1).map(|(_, began)| *began).chain([now]);
-        let phases = self.phases.iter().zip(ends).map(|((phase, began), end)| Timing::new(phase, end - *began));
-        phases.chain([Timing::new("total", now - self.phases[0].1)]).collect()
+        self.times.timings(self.opened.elapsed())
     }
 }
 
@@ -109,6 +114,7 @@ impl Observer for RunObserver {
                 let total = self.n_rows.filter(|_| matches!(phase, Phase::Prepare | Phase::Describe));
                 self.phase(phase.name(), total);
             }
+            Event::Seeding => {}
             Event::Pass(record) => self.line.pass(&record),
             Event::Silhouette { n_done, n_rows } => {
                 self.line.silhouette(n_done, n_rows);

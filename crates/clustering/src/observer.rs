@@ -53,6 +53,8 @@ pub struct PassRecord {
 pub enum Event {
     /// A phase begins.
     Phase(Phase),
+    /// A question of the seeding was answered.
+    Seeding,
     /// A Lloyd pass has ended.
     Pass(PassRecord),
     /// So many rows have their silhouette.

@@ -114,8 +114,6 @@ pub struct Fitted {
     pub n_dropped: u64,
     /// Variance of each prepared column (population).
     pub variances: Vec<f64>,
-    /// Mean of each column in the customer's units, missing values left out.
-    pub raw_means: Vec<f64>,
     /// Hash of the data.
     pub data_digest: String,
 }
@@ -176,7 +174,6 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
             .zip(&scaling)
             .map(|(moments, (_, scale))| moments.variance() / (scale * scale))
             .collect(),
-        raw_means: raw.iter().map(|moments| moments.mean).collect(),
         data_digest: as_is.data_digest(),
     })
 }

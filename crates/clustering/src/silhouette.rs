@@ -12,6 +12,9 @@ use crate::questions::{Draw, Shard};
 use shoal_domain::{BLOCK_ROWS, Centroids};
 use shoal_stats::{ExactSum, RandomStream};
 
+/// Sums, rows x n_clusters, that one question brings up: 16 MiB. More clusters mean fewer rows a question.
+pub const MAX_SUMS_PER_QUESTION: usize = 1 << 20;
+
 /// The random stream that a sample is drawn from, apart from all streams of the starts.
 const SAMPLE_STREAM: u64 = u64::MAX;
 
@@ -57,12 +60,17 @@ pub fn silhouette(
     }
     let n_samples: u64 = counts.iter().sum();
     let mut tally = Tally::new(counts.len());
+    let n_together = (MAX_SUMS_PER_QUESTION / counts.len()).clamp(1, BLOCK_ROWS);
     let mut ask = |query: QueryRows, n_wanted: u64| {
-        let sums = shard.distance_sums(&query.values, centroids, unit)?;
-        for (own, sums) in query.clusters.iter().zip(sums.0.chunks_exact(counts.len())) {
-            tally.add(*own as usize, of_row(*own as usize, sums, counts, unit));
+        let rows = query.values.chunks(n_together * centroids.n_features()).zip(query.clusters.chunks(n_together));
+        for (values, clusters) in rows {
+            let sums = shard.distance_sums(values, centroids, unit)?;
+            for (own, sums) in clusters.iter().zip(sums.0.chunks_exact(counts.len())) {
+                tally.add(*own as usize, of_row(*own as usize, sums, counts, unit));
+            }
+            emit(observer, Event::Silhouette { n_done: tally.n_rows(), n_rows: n_wanted })?;
         }
-        emit(observer, Event::Silhouette { n_done: tally.n_rows(), n_rows: n_wanted })
+        Ok::<(), ClusteringError>(())
     };
     match mode {
         Mode::Exact => {
@@ -73,10 +81,7 @@ pub fn silhouette(
         Mode::Sampled { n_rows, seed } => {
             let sample = sample(shard, centroids, n_rows, seed)?;
             let n_wanted = sample.clusters.len() as u64;
-            let rows = sample.values.chunks(BLOCK_ROWS * centroids.n_features());
-            for (values, clusters) in rows.zip(sample.clusters.chunks(BLOCK_ROWS)) {
-                ask(QueryRows { values: values.to_vec(), clusters: clusters.to_vec() }, n_wanted)?;
-            }
+            ask(sample, n_wanted)?;
         }
     }
     Ok(Some(tally.score(n_samples, matches!(mode, Mode::Sampled { .. }))))

@@ -6,6 +6,7 @@ use crate::placement::{Holder, Placement, release};
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Data sets that are held at most. When one more comes, the oldest that no job uses is let go.
 pub(crate) const MAX_DATA_SETS: usize = 32;
@@ -16,12 +17,19 @@ pub(crate) struct DataSet {
     pub(crate) name: String,
     pub(crate) schema: DataSetSchema,
     pub(crate) n_rows: u64,
+    /// How long its rows took to come and to be spread.
+    pub(crate) placed_in: Duration,
     pub(crate) holders: Vec<Holder>,
 }
 
 impl DataSet {
     pub(crate) fn n_blocks(&self) -> u64 {
         self.holders.iter().map(|holder| holder.blocks.len() as u64).sum()
+    }
+
+    /// Whether a worker that has blocks of it is gone.
+    fn is_broken(&self) -> bool {
+        self.holders.iter().any(|holder| !holder.blocks.is_empty() && holder.member.is_gone())
     }
 
     fn members(&self) -> Vec<Member> {
@@ -59,30 +67,39 @@ impl DataSets {
         found.ok_or_else(|| FleetError::NoDataSet { name: name.to_owned(), max: MAX_DATA_SETS })
     }
 
+    /// Lets go of data sets that have lost a holder: no job can use what is left of them.
+    pub(crate) async fn release_broken(&self) {
+        let broken: Vec<Arc<DataSet>> = {
+            let mut held = self.lock();
+            let numbers: Vec<u64> =
+                held.by_number.iter().filter(|(_, data_set)| data_set.is_broken()).map(|(number, _)| *number).collect();
+            numbers.into_iter().filter_map(|number| held.by_number.remove(&number)).collect()
+        };
+        for data_set in broken {
+            let alive = data_set.members().into_iter().filter(|member| !member.is_gone()).collect();
+            release(alive, "", &data_set.name).await;
+        }
+    }
+
     /// Waits for the workers' receipts and adds the data set; when anything fails, nothing of it is kept anywhere.
     pub(crate) async fn commit(
         &self,
-        placement: Placement,
+        mut placement: Placement,
         schema: DataSetSchema,
         n_rows: u64,
     ) -> Result<Arc<DataSet>, FleetError> {
-        let (name, members) = (placement.name().to_owned(), placement.members());
+        let (name, members, began) = (placement.name().to_owned(), placement.members(), placement.began());
         let added = match placement.finish().await {
-            Ok(holders) => self.add(DataSet { name: name.clone(), schema, n_rows, holders }).await,
+            Ok(holders) => {
+                let placed_in = began.elapsed();
+                self.add(DataSet { name: name.clone(), schema, n_rows, placed_in, holders }).await
+            }
             Err(error) => Err(error),
         };
         if added.is_err() {
             release(members, "", &name).await;
         }
         added
-    }
-
-    /// Lets go of a data set that did not come to its end.
-    pub(crate) async fn abandon(&self, placement: Placement) {
-        let (name, members) = (placement.name().to_owned(), placement.members());
-        // Streams end first, or a worker might take blocks after it was told to let go.
-        let _ = placement.finish().await;
-        release(members, "", &name).await;
     }
 
     async fn add(&self, data_set: DataSet) -> Result<Arc<DataSet>, FleetError> {

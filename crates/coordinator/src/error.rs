@@ -37,7 +37,7 @@ pub(crate) enum FleetError {
     #[error("n_clusters x n_features is {n_values}, more than the {max} that a fleet takes")]
     TooManyValues { n_values: usize, max: usize },
     /// The data set is not held any more, or never was.
-    #[error("data set {name} is not here (the oldest unused ones are let go when there are more than {max})")]
+    #[error("data set {name} is not here: it was let go with a worker, or as the oldest of more than {max}")]
     NoDataSet { name: String, max: usize },
     /// All data sets that may be held are in use.
     #[error("{max} data sets are in use by jobs; wait for one to end")]

@@ -4,7 +4,7 @@ use crate::data_sets::{DataSet, DataSets};
 use crate::job::Outcome;
 use crate::jobs_service::no_result;
 use crate::members::Members;
-use crate::placement::{Holder, Placement};
+use crate::placement::{Holder, Placement, Spreader};
 use crate::queue::Queue;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use shoal_domain::BlockId;
-use shoal_wire::blocks::{BlockCutter, DataSetSchema};
+use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
 use shoal_wire::labels::label_schema;
 use shoal_wire::proto::{BlockLabelsTicket, BlockMetadata, DataSetReceipt, LabelsTicket, PutDataSet, PutMetadata};
@@ -30,6 +30,8 @@ use tonic::{Request, Response, Status, Streaming};
 /// Batches of labels that wait for a slow reader.
 const LABELS_UNDER_WAY: usize = 4;
 
+/// Clones share everything; a put runs in a task of its own with one of them.
+#[derive(Clone)]
 pub(crate) struct RowsFlight {
     members: Arc<Members>,
     data_sets: Arc<DataSets>,
@@ -52,10 +54,10 @@ impl RowsFlight {
         let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
         let started = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive());
         let mut placement = started.map_err(|error| error.to_status())?;
-        match spread(incoming, &schema, &mut placement).await {
+        match spread(incoming, &mut placement).await {
             Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
             Err(status) => {
-                self.data_sets.abandon(placement).await;
+                placement.break_off().await;
                 Err(status)
             }
         }
@@ -78,24 +80,20 @@ impl RowsFlight {
     }
 }
 
-/// Cuts what comes into blocks and sends them on. Returns the rows once the end marker has confirmed them.
-async fn spread(incoming: &mut Incoming, schema: &DataSetSchema, placement: &mut Placement) -> Result<u64, Status> {
-    let mut cutter = BlockCutter::new(schema.clone()).map_err(|error| error.to_status())?;
-    let mut n_rows = 0;
+/// Sends what comes on to the workers. Returns the rows once the end marker has confirmed them.
+async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<u64, Status> {
+    let mut spreader = Spreader::new(placement).map_err(|error| error.to_status())?;
     let mut end = None;
     while let Some(message) = incoming.next().await? {
         if end.is_some() {
             return Err(Status::invalid_argument("the stream goes on after its end marker"));
         }
         end = PutMetadata::decode(message.inner.app_metadata).map_err(not_ours)?.end;
-        let DecodedPayload::RecordBatch(batch) = message.payload else {
-            continue;
-        };
-        n_rows += batch.num_rows() as u64;
-        for block in cutter.push(batch).map_err(|error| error.to_status())? {
-            placement.send(&block).await.map_err(|error| error.to_status())?;
+        if let DecodedPayload::RecordBatch(batch) = message.payload {
+            spreader.push(batch).await.map_err(|error| error.to_status())?;
         }
     }
+    let n_rows = spreader.n_rows();
     let Some(end) = end else {
         let message = format!("the stream was cut short after {n_rows} rows: it has no end marker; nothing was kept");
         return Err(Status::data_loss(message));
@@ -107,10 +105,7 @@ async fn spread(incoming: &mut Incoming, schema: &DataSetSchema, placement: &mut
     if n_rows == 0 {
         return Err(Status::invalid_argument("the data set has no rows"));
     }
-    if let Some(block) = cutter.finish().map_err(|error| error.to_status())? {
-        placement.send(&block).await.map_err(|error| error.to_status())?;
-    }
-    Ok(n_rows)
+    spreader.finish().await.map_err(|error| error.to_status())
 }
 
 type LabelSender = mpsc::Sender<Result<(RecordBatch, Bytes), Status>>;
@@ -177,12 +172,17 @@ impl FlightService for RowsFlight {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let mut incoming = Incoming::new(request.into_inner());
-        let taken = self.take(&mut incoming).await;
-        if taken.is_err() {
-            // A client that is still sending would see its stream reset instead of the status that tells why.
-            incoming.drain().await;
-        }
-        let data_set = taken?;
+        let this = self.clone();
+        // A task of its own goes on when the client hangs up, so that what was begun is ended in order.
+        let put = tokio::spawn(async move {
+            let taken = this.take(&mut incoming).await;
+            if taken.is_err() {
+                // A client that is still sending would see its stream reset instead of the status that tells why.
+                incoming.drain().await;
+            }
+            taken
+        });
+        let data_set = put.await.map_err(|error| Status::internal(format!("the put panicked: {error}")))??;
         let (n_rows, n_blocks) = (data_set.n_rows, data_set.n_blocks());
         let receipt = DataSetReceipt { name: data_set.name.clone(), n_rows, n_blocks };
         let result = PutResult { app_metadata: receipt.encode_to_vec().into() };

@@ -44,7 +44,7 @@ pub async fn run(
     let members = Arc::new(members::Members::default());
     let data_sets = Arc::new(data_sets::DataSets::default());
     let queue = Arc::new(queue::Queue::new(config.clock));
-    let watch = tokio::spawn(members::watch(members.clone()));
+    let watch = tokio::spawn(members::watch(members.clone(), data_sets.clone()));
     let runner = runner::Runner::new(config, members.clone(), data_sets.clone(), queue.clone());
     let running = tokio::spawn(runner.run());
     let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone()))
@@ -59,19 +59,18 @@ pub async fn run(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let stop = queue.clone();
-    let served = shoal_wire::flight::server()
+    let router = shoal_wire::flight::server()
         .add_service(health)
         .add_service(reflection)
         .add_service(jobs)
         .add_service(fleet)
-        .add_service(flight)
-        .serve_with_incoming_shutdown(shoal_wire::flight::incoming(listener), async move {
-            shutdown.await;
-            // Ends the streams of clients that watch, so that the server can close.
-            stop.cancel_all();
-        })
-        .await;
+        .add_service(flight);
+    let stop = async {
+        shutdown.await;
+        // Ends the streams of clients that watch.
+        queue.cancel_all();
+    };
+    let served = shoal_wire::flight::serve_until(router, listener, stop).await;
     watch.abort();
     running.abort();
     Ok(served?)

@@ -1,5 +1,6 @@
 //! The workers that are alive.
 
+use crate::data_sets::DataSets;
 use shoal_wire::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::Worker;
 use shoal_wire::proto::shards_client::ShardsClient;
@@ -138,10 +139,11 @@ impl Entries {
     }
 }
 
-/// Drops workers that have not reported in time.
-pub(crate) async fn watch(members: Arc<Members>) {
+/// Drops workers that have not reported in time, and the data sets that are lost with them.
+pub(crate) async fn watch(members: Arc<Members>, data_sets: Arc<DataSets>) {
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         members.remove_silent();
+        data_sets.release_broken().await;
     }
 }

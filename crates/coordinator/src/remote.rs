@@ -8,7 +8,7 @@ use crate::remote_shard::FleetShard;
 use futures::future::BoxFuture;
 use shoal_clustering::prepare::Reading;
 use shoal_clustering::{ClusteringError, Description, Profile, Rows, Shard};
-use shoal_domain::{Centroids, FeatureNames, Merge, Preparation};
+use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery};
 use shoal_wire::convert::WireError;
 use shoal_wire::limits::{MAX_CENTROID_VALUES, QUESTION_TIMEOUT};
@@ -38,13 +38,15 @@ pub(crate) struct Holders {
 }
 
 impl Holders {
-    /// Asks every worker the same and returns the answers in worker order. The first failure ends the wait.
+    /// Asks every worker the same and returns the answers in worker order. Waits for all of them even when one fails, so
+    /// that nobody is still at work on a question when the next one comes.
     pub(crate) fn ask_all<A>(
         &self,
         call: impl Fn(ShardsClient<Channel>, &Holder) -> Call<'static, A>,
     ) -> Result<Vec<A>, ClusteringError> {
         let calls = self.holders.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
-        self.runtime.block_on(futures::future::try_join_all(calls)).map_err(ClusteringError::rows)
+        let answers = self.runtime.block_on(futures::future::join_all(calls));
+        answers.into_iter().collect::<Result<_, _>>().map_err(ClusteringError::rows)
     }
 
     /// Asks one worker.
@@ -56,14 +58,17 @@ impl Holders {
         self.runtime.block_on(ask(holder, || call(holder.member.shards()))).map_err(ClusteringError::rows)
     }
 
-    /// Puts the answers of [`Holders::ask_all`] together.
-    pub(crate) fn merge<A, T>(&self, answers: Vec<A>) -> Result<T, ClusteringError>
+    /// Puts the answers of [`Holders::ask_all`] together; each must have the shape of the question.
+    pub(crate) fn merge<A, T>(&self, answers: Vec<A>, fits: impl Fn(&T) -> bool) -> Result<T, ClusteringError>
     where
         T: Merge + TryFrom<A, Error = WireError>,
     {
         let mut merged: Option<T> = None;
         for (answer, holder) in answers.into_iter().zip(&self.holders) {
             let answer = T::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+            if !fits(&answer) {
+                return Err(impossible(&holder.member, "it has another shape than the question"));
+            }
             match &mut merged {
                 None => merged = Some(answer),
                 Some(merged) => merged.merge(answer),
@@ -163,7 +168,17 @@ impl Rows for FleetRows {
                 Ok(Response::new(whole))
             })
         })?;
-        self.workers.merge(answers)
+        let n_features = self.data_set.schema.features.n_features();
+        let profile: Profile = self.workers.merge(answers, |profile: &Profile| {
+            profile.blocks.values().all(|block| block.columns.len() == n_features)
+        })?;
+        // Every block once: what a worker left out or made up would change the model in silence.
+        let mut held: Vec<BlockId> = self.workers.holders.iter().flat_map(|holder| holder.blocks.clone()).collect();
+        held.sort();
+        if !profile.blocks.keys().copied().eq(held) {
+            return Err(impossible(&self.workers.holders[0].member, "the fleet profiled other blocks than it holds"));
+        }
+        Ok(profile)
     }
 
     fn count_digits(&self, reading: &Reading, queries: &[DigitQuery]) -> Result<DigitCounts, ClusteringError> {
@@ -173,10 +188,12 @@ impl Rows for FleetRows {
             let request = request.clone();
             Box::pin(async move { worker.count_digits(request).await })
         })?;
-        self.workers.merge(answers)
+        self.workers.merge(answers, |counts: &DigitCounts| counts.0.len() == request.queries.len())
     }
 
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
+        // Made first: whatever happens from here on, its end tells the workers to let go.
+        let shard = FleetShard::new(self.workers.clone(), self.run.clone(), preparation.n_features());
         let (run, data_set) = (self.run.clone(), self.name());
         let request = PrepareRequest { run, data_set, preparation: Some(preparation.into()) };
         let answers = self.workers.ask_all(|mut worker, _| {
@@ -188,31 +205,31 @@ impl Rows for FleetRows {
                 return Err(impossible(&holder.member, "it prepared other blocks than it was given"));
             }
         }
-        Ok(Box::new(FleetShard::new(self.workers.clone(), self.run.clone(), preparation.n_features())))
+        Ok(Box::new(shard))
     }
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
+        let n_sums = centroids.values().len();
         let (preparation, centroids) = (Some(preparation.into()), Some(centroids.into()));
         let request = DescribeRequest { data_set: self.name(), preparation, centroids };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
             Box::pin(async move { worker.describe(request).await })
         })?;
-        self.workers.merge(answers)
+        self.workers.merge(answers, |description: &Description| description.counts.len() == n_sums)
     }
 }
 
-/// Refuses centroids that would not fit into a message.
-pub(crate) fn check_size(n_clusters: usize, n_features: usize) -> Result<(), ClusteringError> {
+/// Refuses a job whose centroids would not fit into a message.
+pub(crate) fn check_size(n_clusters: usize, n_features: usize) -> Result<(), FleetError> {
     let n_values = n_clusters.saturating_mul(n_features);
     let fits = n_values <= MAX_CENTROID_VALUES;
-    let error = || FleetError::TooManyValues { n_values, max: MAX_CENTROID_VALUES };
-    fits.then_some(()).ok_or_else(|| ClusteringError::rows(error()))
+    fits.then_some(()).ok_or(FleetError::TooManyValues { n_values, max: MAX_CENTROID_VALUES })
 }
 
 impl Holders {
     /// The worker that holds a block.
-    pub(crate) fn holder_of(&self, block: shoal_domain::BlockId) -> Result<&Holder, ClusteringError> {
+    pub(crate) fn holder_of(&self, block: BlockId) -> Result<&Holder, ClusteringError> {
         let holder = self.holders.iter().find(|holder| holder.blocks.binary_search(&block).is_ok());
         holder.ok_or(ClusteringError::NoSuchBlock { block: block.0 })
     }

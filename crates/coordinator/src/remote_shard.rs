@@ -1,6 +1,6 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
-use crate::remote::{Holders, check_size, impossible};
+use crate::remote::{Holders, impossible};
 use shoal_clustering::{ClusteringError, DistanceSums, Draw, Partial, Picked, QueryRows, Shard, Spread};
 use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
@@ -36,17 +36,24 @@ impl FleetShard {
         Ok(merged)
     }
 
-    fn merge_picked(&self, answers: Vec<PickedResponse>, n: usize) -> Result<Vec<Picked>, ClusteringError> {
+    /// Merges draws; `wanted` are rows and clusters of each question.
+    fn merge_picked(
+        &self,
+        answers: Vec<PickedResponse>,
+        wanted: &[(usize, usize)],
+    ) -> Result<Vec<Picked>, ClusteringError> {
         let mut lists = Vec::new();
         for (answer, holder) in answers.into_iter().zip(&self.workers.holders) {
-            let picked = answer.picked.into_iter().map(picked_from).collect::<Result<Vec<_>, _>>();
+            let picked = answer.picked.into_iter().zip(wanted);
+            let picked = picked.map(|(picked, (n, n_clusters))| picked_from(picked, *n, self.n_features, *n_clusters));
+            let picked = picked.collect::<Result<Vec<_>, _>>();
             lists.push(picked.map_err(|error| impossible(&holder.member, error))?);
         }
-        self.merge_lists(lists, n)
+        self.merge_lists(lists, wanted.len())
     }
 
-    fn only(&self, answers: Vec<PickedResponse>) -> Result<Picked, ClusteringError> {
-        let mut picked = self.merge_picked(answers, 1)?;
+    fn only(&self, answers: Vec<PickedResponse>, n: usize, n_clusters: usize) -> Result<Picked, ClusteringError> {
+        let mut picked = self.merge_picked(answers, &[(n, n_clusters)])?;
         Ok(picked.pop().unwrap_or_else(|| Picked::new(0)))
     }
 }
@@ -66,8 +73,6 @@ impl Shard for FleetShard {
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
-        let largest = sets.iter().map(Centroids::n_clusters).max().unwrap_or(0);
-        check_size(largest, self.n_features)?;
         let request = AssignRequest { run: self.run.clone(), sets: sets.iter().map(Into::into).collect() };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
@@ -94,36 +99,42 @@ impl Shard for FleetShard {
             let request = request.clone();
             Box::pin(async move { worker.draw(request).await })
         })?;
-        self.merge_picked(answers, draws.len())
+        let n_clusters = |draw: &Draw| draw.far_from.as_ref().map_or(1, Centroids::n_clusters);
+        let wanted: Vec<(usize, usize)> = draws.iter().map(|draw| (draw.n, n_clusters(draw))).collect();
+        self.merge_picked(answers, &wanted)
     }
 
     fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError> {
+        let n_clusters = centroids.n_clusters();
         let request = FarthestRequest { run: self.run.clone(), centroids: Some(centroids.into()), n: n as u32 };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
             Box::pin(async move { worker.farthest(request).await })
         })?;
-        self.only(answers)
+        self.only(answers, n, n_clusters)
     }
 
     fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError> {
+        let n_clusters = centroids.n_clusters();
         let (centroids, weights) = (Some(centroids.into()), i128s_to_bytes(weights).to_vec());
         let request = MoversRequest { run: self.run.clone(), centroids, weights, n: n as u32 };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
             Box::pin(async move { worker.movers(request).await })
         })?;
-        self.only(answers)
+        self.only(answers, n, n_clusters)
     }
 
     fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError> {
+        let n_clusters = label_by.n_clusters();
         let (label_by, measure_from) = (Some(label_by.into()), Some(measure_from.into()));
         let request = SpreadRequest { run: self.run.clone(), label_by, measure_from };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
             Box::pin(async move { worker.spread(request).await })
         })?;
-        self.workers.merge(answers)
+        let n_sums = n_clusters * self.n_features;
+        self.workers.merge(answers, |spread: &Spread| spread.counts.len() == n_clusters && spread.sums.len() == n_sums)
     }
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
@@ -148,6 +159,7 @@ impl Shard for FleetShard {
             let request = request.clone();
             Box::pin(async move { worker.distance_sums(request).await })
         })?;
-        self.workers.merge(answers)
+        let n_sums = values.len() / self.n_features * centroids.n_clusters();
+        self.workers.merge(answers, |sums: &DistanceSums| sums.0.len() == n_sums)
     }
 }

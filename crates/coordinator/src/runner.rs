@@ -5,21 +5,24 @@ use crate::data_sets::{DataSet, DataSets};
 use crate::error::FleetError;
 use crate::job::Outcome;
 use crate::members::Members;
-use crate::placement::Placement;
+use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
-use crate::remote::FleetRows;
-use futures::StreamExt;
+use crate::remote::{FleetRows, check_size};
+use futures::{FutureExt, StreamExt};
 use shoal_behavior::FeatureSource;
 use shoal_clustering::{ClusteringError, Event, Observer, segment};
 use shoal_domain::Report;
 use shoal_domain::job::SourceSpec;
-use shoal_domain::report::{RanOn, Timing};
-use shoal_wire::blocks::{BlockCutter, DataSetSchema};
+use shoal_domain::report::{PhaseTimes, RanOn, Timing};
+use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::documents::to_bytes;
 use shoal_wire::proto::JobState;
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -34,11 +37,14 @@ pub(crate) struct Runner {
     members: Arc<Members>,
     data_sets: Arc<DataSets>,
     queue: Arc<Queue>,
+    /// When this coordinator started, in nanoseconds: the first job of its successor is another run.
+    boot: u128,
 }
 
 impl Runner {
     pub(crate) fn new(config: Config, members: Arc<Members>, data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
-        Self { config, members, data_sets, queue }
+        let since_1970 = (config.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { config, members, data_sets, queue, boot: since_1970.as_nanos() }
     }
 
     /// Starts jobs as they come, for ever.
@@ -67,7 +73,9 @@ impl Runner {
     async fn run_job(&self, number: u64) {
         let name = format!("jobs/{number}");
         info!(job = name, "started");
-        let (state, error) = match self.work(&name).await {
+        // A panic, in a decoder for instance, is the job's failure and nobody else's.
+        let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
+        let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
             Ok(outcome) => {
                 self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
                 (JobState::Succeeded, String::new())
@@ -85,22 +93,25 @@ impl Runner {
     async fn work(&self, name: &str) -> Result<Outcome, JobError> {
         let looked = self.queue.look(name, |job| (job.submission.clone(), job.cancelled.clone(), job.number));
         let (submission, cancelled, number) = looked.map_err(|_| ClusteringError::Cancelled)?;
-        let mut observer = JobObserver::new(self.queue.clone(), number, cancelled);
+        let put_in = submission.data_set.as_ref().map(|data_set| data_set.placed_in);
+        let mut observer = JobObserver::new(self.queue.clone(), number, cancelled.clone(), put_in);
         let data_set = match submission.data_set {
             Some(data_set) => data_set,
             None => {
                 observer.phase("read");
-                self.read(&submission.spec.source).await?
+                self.read(&submission.spec.source, &cancelled).await?
             }
         };
-        let rows = FleetRows::new(data_set.clone(), name.to_owned(), Handle::current());
+        check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
+        let run = format!("{name}@{}", self.boot);
+        let rows = FleetRows::new(data_set.clone(), run, Handle::current());
         let (spec, warm_start) = (submission.spec, submission.warm_start);
         let work = move || {
             let segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
             Ok::<_, ClusteringError>((segmentation, rows.devices(), observer.timings()))
         };
         let (segmentation, devices, timings) =
-            tokio::task::spawn_blocking(work).await.map_err(JobError::Panicked)??;
+            tokio::task::spawn_blocking(work).await.map_err(|_| JobError::Panicked)??;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let report = Report::new(&segmentation.model, RanOn { mode: "fleet".to_owned(), devices, version }, timings);
         Ok(Outcome {
@@ -113,35 +124,30 @@ impl Runner {
     }
 
     /// Reads a source that the job names and spreads it over the workers.
-    async fn read(&self, spec: &SourceSpec) -> Result<Arc<DataSet>, FleetError> {
-        let source = FeatureSource::open(spec, &self.config.store_options).await?;
-        let schema = DataSetSchema::new(source.schema().into(), source.has_weight())?;
+    async fn read(&self, spec: &SourceSpec, cancelled: &AtomicBool) -> Result<Arc<DataSet>, JobError> {
+        let source = FeatureSource::open(spec, &self.config.store_options).await.map_err(FleetError::from)?;
+        let schema = DataSetSchema::new(source.schema().into(), source.has_weight()).map_err(FleetError::from)?;
         let mut placement = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive())?;
-        match place(&source, &schema, &mut placement).await {
-            Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await,
+        match place(&source, &mut placement, cancelled).await {
+            Ok(n_rows) => Ok(self.data_sets.commit(placement, schema, n_rows).await?),
             Err(error) => {
-                self.data_sets.abandon(placement).await;
+                placement.break_off().await;
                 Err(error)
             }
         }
     }
 }
 
-async fn place(source: &FeatureSource, schema: &DataSetSchema, placement: &mut Placement) -> Result<u64, FleetError> {
-    let mut cutter = BlockCutter::new(schema.clone())?;
-    let mut batches = source.batches().await?;
-    let mut n_rows = 0;
+async fn place(source: &FeatureSource, placement: &mut Placement, cancelled: &AtomicBool) -> Result<u64, JobError> {
+    let mut spreader = Spreader::new(placement)?;
+    let mut batches = source.batches().await.map_err(FleetError::from)?;
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| source.read_error(error))?;
-        n_rows += batch.num_rows() as u64;
-        for block in cutter.push(batch)? {
-            placement.send(&block).await?;
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(ClusteringError::Cancelled.into());
         }
+        spreader.push(batch.map_err(|error| FleetError::from(source.read_error(error)))?).await?;
     }
-    if let Some(block) = cutter.finish()? {
-        placement.send(&block).await?;
-    }
-    Ok(n_rows)
+    Ok(spreader.finish().await?)
 }
 
 /// Why a job has failed.
@@ -151,8 +157,8 @@ enum JobError {
     Fleet(#[from] FleetError),
     #[error(transparent)]
     Clustering(#[from] ClusteringError),
-    #[error("the job's thread panicked: {0}")]
-    Panicked(tokio::task::JoinError),
+    #[error("the job panicked; the coordinator's log says where")]
+    Panicked,
     #[error("the result is not JSON: {0}")]
     Document(#[from] serde_json::Error),
 }
@@ -162,26 +168,30 @@ struct JobObserver {
     queue: Arc<Queue>,
     number: u64,
     cancelled: Arc<AtomicBool>,
-    phases: Vec<(String, Instant)>,
+    started: Instant,
+    /// What was spent before the job started: its rows were put.
+    before: Duration,
+    times: PhaseTimes,
 }
 
 impl JobObserver {
-    fn new(queue: Arc<Queue>, number: u64, cancelled: Arc<AtomicBool>) -> Self {
-        Self { queue, number, cancelled, phases: Vec::new() }
+    fn new(queue: Arc<Queue>, number: u64, cancelled: Arc<AtomicBool>, put_in: Option<Duration>) -> Self {
+        let mut times = PhaseTimes::default();
+        if put_in.is_some() {
+            times.begin("put", Duration::ZERO);
+        }
+        let before = put_in.unwrap_or_default();
+        Self { queue, number, cancelled, started: Instant::now(), before, times }
     }
 
     fn phase(&mut self, name: &str) {
-        self.phases.push((name.to_owned(), Instant::now()));
+        self.times.begin(name, self.before + self.started.elapsed());
         self.queue.update(self.number, |job| job.enter_phase(name));
     }
 
     /// Seconds of each phase, `total` last.
     fn timings(&self) -> Vec<Timing> {
-        let now = Instant::now();
-        let ends = self.phases.iter().skip(1).map(|(_, began)| *began).chain([now]);
-        let phases = self.phases.iter().zip(ends).map(|((phase, began), end)| Timing::new(phase, end - *began));
-        let total = self.phases.first().map(|(_, began)| Timing::new("total", now - *began));
-        phases.chain(total).collect()
+        self.times.timings(self.before + self.started.elapsed())
     }
 }
 
@@ -189,6 +199,7 @@ impl Observer for JobObserver {
     fn event(&mut self, event: Event) -> ControlFlow<()> {
         match event {
             Event::Phase(phase) => self.phase(phase.name()),
+            Event::Seeding => {}
             Event::Pass(record) => self.queue.update(self.number, |job| job.pass(record)),
             Event::Silhouette { n_done, n_rows } => {
                 self.queue.update(self.number, |job| job.silhouette(n_done, n_rows));

@@ -216,6 +216,9 @@ pub const MAX_CLUSTERS: usize = 65_536;
 /// The most starts of one run: they advance together, so each costs memory on every worker.
 pub const MAX_STARTS: usize = 1_000;
 
+/// The most rows of a sampled silhouette: its standard error is then below 0.002 whatever the data.
+pub const MAX_SAMPLE: usize = 100_000;
+
 /// How the first centroids are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Init {
@@ -248,8 +251,8 @@ pub struct ValidateSpec {
 
 impl ValidateSpec {
     fn check(&self) -> Result<(), DomainError> {
-        if self.silhouette == Silhouette::Sampled && self.silhouette_sample < 2 {
-            let reason = "must be at least 2, or there is no standard error";
+        if self.silhouette == Silhouette::Sampled && !(2..=MAX_SAMPLE).contains(&self.silhouette_sample) {
+            let reason = "must be from 2, or there is no standard error, to 100000";
             return Err(DomainError::Job { field: "validate.silhouette_sample", reason });
         }
         Ok(())

@@ -23,7 +23,8 @@ pub struct Model {
     pub inertia: f64,
     /// Lloyd passes of the start that was returned.
     pub n_iter: usize,
-    /// Whether that start met `tol` before `max_iter`.
+    /// Whether its centroids came to rest within `max_iter` passes: by `tol` where there was one start, and where the best
+    /// of several was refined, until no row could gain by moving.
     pub converged: bool,
     /// Validation.
     pub scores: Scores,
@@ -99,7 +100,8 @@ pub struct Segment {
 pub struct Apart {
     /// The feature.
     pub feature: String,
-    /// (segment mean - overall mean) / overall standard deviation, in the units that were clustered.
+    /// (segment mean - overall mean) / overall standard deviation, in the units that were clustered; both means weighted
+    /// where rows have weights.
     pub z: f64,
     /// Segment mean / overall mean in the customer's units; absent where the overall mean is not positive.
     pub ratio: Option<f64>,

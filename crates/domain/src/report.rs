@@ -3,6 +3,7 @@
 use crate::Model;
 use crate::model::{Scores, Segment};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The document `report.json`, also what `-o json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,9 +80,23 @@ pub struct Timing {
     pub seconds: f64,
 }
 
-impl Timing {
-    /// So long a phase.
-    pub fn new(phase: &str, duration: std::time::Duration) -> Self {
-        Self { phase: phase.to_owned(), seconds: duration.as_secs_f64() }
+/// The phases of a run with the times at which they began, as somebody's clock told them.
+#[derive(Debug, Clone, Default)]
+pub struct PhaseTimes {
+    began: Vec<(String, Duration)>,
+}
+
+impl PhaseTimes {
+    /// A phase begins, so long after the run; the one before it ends.
+    pub fn begin(&mut self, phase: &str, at: Duration) {
+        self.began.push((phase.to_owned(), at));
+    }
+
+    /// The seconds of each phase, and `total` last, when the run has lasted until `now`.
+    pub fn timings(&self, now: Duration) -> Vec<Timing> {
+        let ends = self.began.iter().skip(1).map(|(_, at)| *at).chain([now]);
+        let timing = |phase: &str, time: Duration| Timing { phase: phase.to_owned(), seconds: time.as_secs_f64() };
+        let phases = self.began.iter().zip(ends).map(|((phase, began), end)| timing(phase, end.saturating_sub(*began)));
+        phases.chain([timing("total", now)]).collect()
     }
 }

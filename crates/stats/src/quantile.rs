@@ -99,7 +99,7 @@ impl QuantileSearch {
     pub fn advance(&mut self, counts: &DigitCounts) {
         for (target, counts) in self.targets.iter_mut().zip(&counts.0) {
             let mut digit = 0;
-            while target.rank >= counts[digit] {
+            while digit + 1 < counts.len() && target.rank >= counts[digit] {
                 target.rank -= counts[digit];
                 digit += 1;
             }

@@ -27,6 +27,12 @@ pub enum BlockError {
         /// What is needed.
         wanted: &'static str,
     },
+    /// The id column has the name of a column that labels have beside it.
+    #[error("column `{column}`: an id cannot have this name, since labels.parquet has a column of that name")]
+    ReservedName {
+        /// The column.
+        column: String,
+    },
     /// A stream needs an id column and at least one feature.
     #[error("{n_columns} columns do not hold an id and a feature")]
     TooFewColumns {
@@ -104,6 +110,9 @@ impl DataSetSchema {
             let (column, actual) = (id.name().clone(), id.data_type().to_string());
             return Err(BlockError::ColumnType { column, actual, wanted: "an id without dictionary" });
         }
+        if ["label", "distance"].contains(&id.name().as_str()) {
+            return Err(BlockError::ReservedName { column: id.name().clone() });
+        }
         let not_a_number = |field: &&arrow::datatypes::FieldRef| *field.data_type() != DataType::Float64;
         if let Some(field) = arrow.fields()[1..].iter().find(not_a_number) {
             let (column, actual) = (field.name().clone(), field.data_type().to_string());
@@ -162,6 +171,9 @@ impl BlockCutter {
     /// Takes a batch and gives back the blocks that it fills.
     pub fn push(&mut self, batch: RecordBatch) -> Result<Vec<SourceBlock>, BlockError> {
         self.check_schema(&batch)?;
+        if batch.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
         self.n_pending += batch.num_rows();
         self.pending.push(batch);
         let mut blocks = Vec::new();

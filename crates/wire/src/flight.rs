@@ -2,7 +2,7 @@
 
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES,
-    STREAM_IDLE_TIMEOUT, STREAM_WINDOW_BYTES,
+    SHUTDOWN_TIMEOUT, STREAM_IDLE_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::panic::AssertUnwindSafe;
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Status};
 
@@ -52,8 +52,32 @@ pub fn server() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
+/// Serves until `shutdown`, and then for as long as calls need to end, but no longer than [`SHUTDOWN_TIMEOUT`]: a client
+/// that keeps a stream open must not keep a server alive.
+pub async fn serve_until(
+    router: Router,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = router.serve_with_incoming_shutdown(incoming(listener), async {
+        // A sender that is gone means the same.
+        let _ = stopped.await;
+    });
+    let deadline = async {
+        shutdown.await;
+        // The server may have failed already; then nobody listens.
+        let _ = stop.send(());
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = deadline => Ok(()),
+    }
+}
+
 /// The connections of a listener. Without nodelay every small answer waits 40 ms for an acknowledgement.
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
+fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 

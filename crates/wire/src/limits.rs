@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
-/// The largest gRPC or Flight message that is accepted. A partial of 1 Mi sums is 16 MiB and a block of 8,192 rows of
-/// 513 float64 features is 34 MiB; with twice that nothing legitimate is refused.
+/// The largest gRPC or Flight message that is accepted. Answers are planned to stay far below: 1 Mi sums are 16 MiB, and
+/// a block of 1,024 rows reaches the limit at 8,000 float64 features.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// The most values, n_clusters x n_features, of a job on a fleet: a description of so many sums fits a message.
+/// The most values, n_clusters x n_features, of a job on a fleet: a description of so many sums, some 50 bytes each, fits
+/// a message, and so do ten times as many candidates of k-means||.
 pub const MAX_CENTROID_VALUES: usize = 1 << 20;
+
+/// The most sums, rows x n_clusters, of one question about distances.
+pub const MAX_DISTANCE_SUMS: usize = shoal_clustering::silhouette::MAX_SUMS_PER_QUESTION;
+
+/// The most histograms of one question about digits: 16 KiB each.
+pub const MAX_DIGIT_QUERIES: usize = 2_048;
+
+/// The most rows of one draw.
+pub const MAX_DRAWN_ROWS: usize = 1 << 20;
 
 /// How long connecting to a peer may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,6 +34,9 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_000);
 /// A worker that has not reported for so long is gone.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// How long a server that was told to stop waits for calls and streams to end.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a Flight stream may stand still before it is given up.
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -38,6 +38,7 @@ impl BlockFlight {
     async fn take(&self, incoming: &mut Incoming) -> Result<u64, Status> {
         let mut target: Option<(PutBlocks, DataSetSchema)> = None;
         let mut blocks = Vec::new();
+        let mut end = None;
         while let Some(message) = incoming.next().await? {
             match (message.payload, &target) {
                 (DecodedPayload::Schema(schema), None) => {
@@ -48,6 +49,10 @@ impl BlockFlight {
                 }
                 (DecodedPayload::RecordBatch(batch), Some((_, schema))) => {
                     let metadata = BlockMetadata::decode(message.inner.app_metadata).map_err(invalid_metadata)?;
+                    if metadata.n_blocks.is_some() {
+                        end = metadata.n_blocks;
+                        continue;
+                    }
                     blocks.push(block_of(batch, schema, &metadata)?);
                 }
                 (DecodedPayload::None, _) => {}
@@ -56,6 +61,11 @@ impl BlockFlight {
         }
         let (put, schema) = target.ok_or_else(|| Status::invalid_argument("the stream has no schema"))?;
         let n_blocks = blocks.len() as u64;
+        if end != Some(n_blocks) {
+            return Err(Status::data_loss(format!(
+                "the stream was cut short after {n_blocks} blocks; nothing was kept"
+            )));
+        }
         self.store.put(&put.data_set, schema, blocks);
         Ok(n_blocks)
     }
@@ -64,6 +74,10 @@ impl BlockFlight {
         let data_set = self.store.data_set(&ticket.data_set)?;
         let preparation = Arc::new(preparation(ticket.preparation)?);
         let centroids = CentroidsMessage::required(ticket.centroids).map_err(|error| error.to_status())?;
+        let n_features = data_set.schema.features.n_features();
+        if preparation.n_features() != n_features || centroids.n_features() != n_features {
+            return Err(Status::invalid_argument("preparation and centroids must have the data set's columns"));
+        }
         let (centroids, store) = (Arc::new(centroids), self.store.clone());
         let id_field = data_set.schema.arrow.field(0).clone();
         let schema = label_schema(&id_field);
@@ -74,7 +88,7 @@ impl BlockFlight {
             async move {
                 let held = held.ok_or_else(|| ClusteringError::NoSuchBlock { block: id }.to_status())?;
                 let batch = compute(move || labels_of(&id_field, &held, &preparation, &centroids, &store)).await?;
-                Ok((batch, Bytes::from(BlockMetadata { block: id, digest: Vec::new() }.encode_to_vec())))
+                Ok((batch, Bytes::from(BlockMetadata { block: id, ..Default::default() }.encode_to_vec())))
             }
         });
         Ok(encode(schema, None, batches).map_err(shoal_wire::flight::status_of).boxed())

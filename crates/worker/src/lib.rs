@@ -58,23 +58,24 @@ pub async fn run(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = shoal_wire::flight::server()
+    let router = shoal_wire::flight::server()
         .add_service(health)
         .add_service(reflection)
         .add_service(shards)
-        .add_service(flight)
-        .serve_with_incoming_shutdown(shoal_wire::flight::incoming(listener), async {
-            // Both the signal and a sender that is gone mean: stop.
-            let _ = stopped.await;
-        });
+        .add_service(flight);
+    // Serving begins with belonging, since the coordinator calls back at once, and ends after it.
+    let (left, has_left) = tokio::sync::oneshot::channel::<()>();
+    let serving = shoal_wire::flight::serve_until(router, listener, async {
+        // A sender that is gone means the same.
+        let _ = has_left.await;
+    });
     let membership = async {
         let result = membership::belong(coordinator, identity, &store, shutdown).await;
         // The server may have failed already; then nobody listens.
-        let _ = stop.send(());
+        let _ = left.send(());
         result
     };
-    let (served, belonged) = tokio::join!(server, membership);
+    let (served, belonged) = tokio::join!(serving, membership);
     belonged?;
     Ok(served?)
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{info, warn};
@@ -110,8 +110,7 @@ async fn join(
         version: identity.version.clone(),
         boot_id: identity.boot_id,
     };
-    let n_attempts = FIRST_CONTACT.as_millis() / HEARTBEAT_INTERVAL.as_millis();
-    let mut attempt = 1;
+    let deadline = Instant::now() + FIRST_CONTACT;
     loop {
         let request = RegisterRequest { worker: Some(worker.clone()) };
         let status = match unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, fleet.register(request)).await) {
@@ -126,10 +125,9 @@ async fn join(
         if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) {
             return Err(MembershipError::Refused { url, status });
         }
-        if attempt >= n_attempts {
+        if Instant::now() >= deadline {
             return Err(MembershipError::Unreachable { url, status });
         }
-        attempt += 1;
         sleep(HEARTBEAT_INTERVAL).await;
     }
 }

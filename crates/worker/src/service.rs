@@ -7,6 +7,7 @@ use shoal_clustering::{ClusteringError, Draw, Picked, Rows, Shard};
 use shoal_domain::{BlockId, Centroids, Preparation};
 use shoal_stats::DigitQuery;
 use shoal_wire::convert::{WireError, f32s_from_bytes, i128s_from_bytes, picked_to, required};
+use shoal_wire::limits::{MAX_DIGIT_QUERIES, MAX_DISTANCE_SUMS, MAX_DRAWN_ROWS};
 use shoal_wire::proto::shards_server::Shards;
 use shoal_wire::proto::{self, PickedResponse};
 use shoal_wire::status::ToStatus;
@@ -37,14 +38,28 @@ impl ShardService {
         compute(move || ask(&data_set, &store)).await
     }
 
-    /// Asks the prepared rows of a run.
+    /// Asks the prepared rows of a run, once it is certain that all centroids have their columns.
     async fn ask_shard<T: Send + 'static>(
         &self,
         run: &str,
+        centroids: &[&Centroids],
         ask: impl FnOnce(&dyn Shard) -> Result<T, ClusteringError> + Send + 'static,
     ) -> Result<T, Status> {
-        let shard = self.store.shard(run)?;
-        compute(move || ask(shard.as_ref())).await
+        let run = self.store.run(run)?;
+        if let Some(other) = centroids.iter().find(|centroids| centroids.n_features() != run.n_features) {
+            let (theirs, ours) = (other.n_features(), run.n_features);
+            return Err(Status::invalid_argument(format!("centroids: {theirs} features, where the run has {ours}")));
+        }
+        compute(move || ask(run.shard.as_ref())).await
+    }
+
+    /// The preparation of a data set, which must have its columns.
+    fn preparation_of(&self, name: &str, message: Option<proto::Preparation>) -> Result<Preparation, Status> {
+        let (preparation, data_set) = (preparation(message)?, self.store.data_set(name)?);
+        if preparation.n_features() != data_set.schema.features.n_features() {
+            return Err(Status::invalid_argument("preparation.columns: are not those of the data set"));
+        }
+        Ok(preparation)
     }
 }
 
@@ -70,9 +85,8 @@ pub(crate) fn preparation(message: Option<proto::Preparation>) -> Result<Prepara
     required("preparation", message).and_then(TryInto::try_into).map_err(invalid)
 }
 
-fn picked(answers: Vec<Picked>, ns: &[usize]) -> Response<PickedResponse> {
-    let messages = answers.into_iter().zip(ns).map(|(picked, n)| picked_to(picked, *n));
-    Response::new(PickedResponse { picked: messages.collect() })
+fn picked(answers: Vec<Picked>) -> Response<PickedResponse> {
+    Response::new(PickedResponse { picked: answers.into_iter().map(picked_to).collect() })
 }
 
 #[tonic::async_trait]
@@ -98,6 +112,9 @@ impl Shards for ShardService {
         let queries = request.queries.into_iter().map(TryInto::try_into);
         let queries: Vec<DigitQuery> = queries.collect::<Result<_, _>>().map_err(invalid)?;
         let data_set = self.store.data_set(&request.data_set)?;
+        if queries.len() > MAX_DIGIT_QUERIES {
+            return Err(Status::invalid_argument(format!("queries: at most {MAX_DIGIT_QUERIES} at a time")));
+        }
         if queries.iter().any(|query| query.column >= data_set.schema.features.n_features()) {
             return Err(Status::invalid_argument("queries.column: there is no such column"));
         }
@@ -108,7 +125,11 @@ impl Shards for ShardService {
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::DescribeResponse> {
         let request = request.into_inner();
-        let (preparation, centroids) = (preparation(request.preparation)?, centroids(request.centroids)?);
+        let preparation = self.preparation_of(&request.data_set, request.preparation)?;
+        let centroids = centroids(request.centroids)?;
+        if centroids.n_features() != preparation.n_features() {
+            return Err(Status::invalid_argument("centroids: have other columns than the data set"));
+        }
         let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.device).describe(&preparation, &centroids);
         let description = self.ask_rows(&request.data_set, ask).await?;
         Ok(Response::new((&description).into()))
@@ -116,7 +137,7 @@ impl Shards for ShardService {
 
     async fn prepare(&self, request: Request<proto::PrepareRequest>) -> Answer<proto::PrepareResponse> {
         let request = request.into_inner();
-        let preparation = preparation(request.preparation)?;
+        let preparation = self.preparation_of(&request.data_set, request.preparation)?;
         let run = request.run;
         let ask = move |rows: &DataSet, store: &Store| store.prepare(&run, rows, &preparation);
         let blocks = self.ask_rows(&request.data_set, ask).await?;
@@ -133,7 +154,9 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let sets = request.sets.into_iter().map(TryInto::try_into);
         let sets: Vec<Centroids> = sets.collect::<Result<_, _>>().map_err(invalid)?;
-        let partials = self.ask_shard(&request.run, move |shard| shard.assign(&sets)).await?;
+        let held = sets.clone();
+        let partials =
+            self.ask_shard(&request.run, &held.iter().collect::<Vec<_>>(), move |shard| shard.assign(&sets)).await?;
         Ok(Response::new(proto::AssignResponse { partials: partials.iter().map(Into::into).collect() }))
     }
 
@@ -141,16 +164,21 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let draws = request.draws.into_iter().map(TryInto::try_into);
         let draws: Vec<Draw> = draws.collect::<Result<_, _>>().map_err(invalid)?;
-        let ns: Vec<usize> = draws.iter().map(|draw| draw.n).collect();
-        let drawn = self.ask_shard(&request.run, move |shard| shard.draw(&draws)).await?;
-        Ok(picked(drawn, &ns))
+        if draws.iter().any(|draw| draw.n > MAX_DRAWN_ROWS) {
+            return Err(Status::invalid_argument(format!("draws.n: at most {MAX_DRAWN_ROWS} rows")));
+        }
+        let far_from: Vec<Centroids> = draws.iter().filter_map(|draw| draw.far_from.clone()).collect();
+        let far_from: Vec<&Centroids> = far_from.iter().collect();
+        let drawn = self.ask_shard(&request.run, &far_from, move |shard| shard.draw(&draws)).await?;
+        Ok(picked(drawn))
     }
 
     async fn farthest(&self, request: Request<proto::FarthestRequest>) -> Answer<PickedResponse> {
         let request = request.into_inner();
         let (centroids, n) = (centroids(request.centroids)?, request.n as usize);
-        let rows = self.ask_shard(&request.run, move |shard| shard.farthest(&centroids, n)).await?;
-        Ok(picked(vec![rows], &[n]))
+        let rows =
+            self.ask_shard(&request.run, &[&centroids.clone()], move |shard| shard.farthest(&centroids, n)).await?;
+        Ok(picked(vec![rows]))
     }
 
     async fn movers(&self, request: Request<proto::MoversRequest>) -> Answer<PickedResponse> {
@@ -160,8 +188,10 @@ impl Shards for ShardService {
         if weights.len() != centroids.n_clusters() {
             return Err(Status::invalid_argument("weights: one a cluster is needed"));
         }
-        let rows = self.ask_shard(&request.run, move |shard| shard.movers(&centroids, &weights, n)).await?;
-        Ok(picked(vec![rows], &[n]))
+        let rows = self
+            .ask_shard(&request.run, &[&centroids.clone()], move |shard| shard.movers(&centroids, &weights, n))
+            .await?;
+        Ok(picked(vec![rows]))
     }
 
     async fn spread(&self, request: Request<proto::SpreadRequest>) -> Answer<proto::SpreadResponse> {
@@ -170,14 +200,18 @@ impl Shards for ShardService {
         if label_by.n_clusters() != measure_from.n_clusters() {
             return Err(Status::invalid_argument("measure_from: one point a cluster is needed"));
         }
-        let spread = self.ask_shard(&request.run, move |shard| shard.spread(&label_by, &measure_from)).await?;
+        let (labels, points) = (label_by.clone(), measure_from.clone());
+        let both = [&labels, &points];
+        let spread = self.ask_shard(&request.run, &both, move |shard| shard.spread(&label_by, &measure_from)).await?;
         Ok(Response::new((&spread).into()))
     }
 
     async fn query_rows(&self, request: Request<proto::QueryRowsRequest>) -> Answer<proto::QueryRowsResponse> {
         let request = request.into_inner();
         let (centroids, block) = (centroids(request.centroids)?, BlockId(request.block));
-        let rows = self.ask_shard(&request.run, move |shard| shard.query_rows(block, &centroids)).await?;
+        let rows = self
+            .ask_shard(&request.run, &[&centroids.clone()], move |shard| shard.query_rows(block, &centroids))
+            .await?;
         Ok(Response::new(rows.into()))
     }
 
@@ -189,8 +223,12 @@ impl Shards for ShardService {
         if !values.len().is_multiple_of(centroids.n_features()) || !is_power_of_two {
             return Err(Status::invalid_argument("values: whole rows and a unit that is a power of two are needed"));
         }
+        if values.len() / centroids.n_features() * centroids.n_clusters() > MAX_DISTANCE_SUMS {
+            return Err(Status::invalid_argument(format!("values: at most {MAX_DISTANCE_SUMS} sums at a time")));
+        }
+        let held = centroids.clone();
         let ask = move |shard: &dyn Shard| shard.distance_sums(&values, &centroids, unit);
-        let sums = self.ask_shard(&request.run, ask).await?;
+        let sums = self.ask_shard(&request.run, &[&held], ask).await?;
         Ok(Response::new((&sums).into()))
     }
 }

@@ -27,7 +27,14 @@ impl DataSet {
 pub(crate) struct Store {
     pub(crate) device: CpuDevice,
     data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
-    runs: Mutex<HashMap<String, Arc<dyn Shard>>>,
+    runs: Mutex<HashMap<String, Run>>,
+}
+
+/// The prepared rows of a run.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) shard: Arc<dyn Shard>,
+    pub(crate) n_features: usize,
 }
 
 impl Store {
@@ -58,11 +65,12 @@ impl Store {
     ) -> Result<Vec<BlockId>, ClusteringError> {
         let shard = data_set.rows(&self.device).shard(preparation)?;
         let blocks = shard.block_ids();
-        lock(&self.runs).insert(run.to_owned(), shard.into());
+        let n_features = preparation.n_features();
+        lock(&self.runs).insert(run.to_owned(), Run { shard: shard.into(), n_features });
         Ok(blocks)
     }
 
-    pub(crate) fn shard(&self, run: &str) -> Result<Arc<dyn Shard>, Status> {
+    pub(crate) fn run(&self, run: &str) -> Result<Run, Status> {
         let found = lock(&self.runs).get(run).cloned();
         found.ok_or_else(|| Status::not_found(format!("this worker holds nothing of run {run}")))
     }

@@ -3,6 +3,7 @@
 use crate::args::{Format, JobArguments, JobsCommand};
 use crate::client::{Coordinator, show_event};
 use crate::progress::ProgressLine;
+use crate::say::say;
 use anyhow::Result;
 use serde_json::{Value, json};
 use shoal_wire::proto::{CancelJobRequest, GetJobRequest, Job, JobState, ListJobsRequest};
@@ -32,8 +33,10 @@ async fn list(url: &str, output: Format) -> Result<()> {
         }
     }
     match output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&jobs.iter().map(document).collect::<Vec<_>>())?),
-        Format::Table => jobs.iter().for_each(|job| println!("{}", line(job))),
+        Format::Json => {
+            say(&format!("{}\n", serde_json::to_string_pretty(&jobs.iter().map(document).collect::<Vec<_>>())?))?
+        }
+        Format::Table => say(&jobs.iter().map(|job| line(job) + "\n").collect::<String>())?,
     }
     Ok(())
 }
@@ -49,11 +52,11 @@ async fn get(arguments: &JobArguments) -> Result<()> {
             if is_done {
                 document["report"] = serde_json::from_slice(&coordinator.result(&job.name).await?.report_json)?;
             }
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            say(&format!("{}\n", serde_json::to_string_pretty(&document)?))?;
             Ok(())
         }
         Format::Table => {
-            println!("{}", line(&job));
+            say(&format!("{}\n", line(&job)))?;
             if is_done { coordinator.deliver(&job.name, None, Format::Table).await } else { Ok(()) }
         }
     }
@@ -74,8 +77,8 @@ async fn cancel(arguments: &JobArguments) -> Result<()> {
     let request = CancelJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().cancel_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     match arguments.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&job))?),
-        Format::Table => println!("{}", line(&job)),
+        Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&document(&job))?))?,
+        Format::Table => say(&format!("{}\n", line(&job)))?,
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod serve;
 mod submit;
 
 use crate::args::Command;
+use crate::say::say;
 use anyhow::Result;
 
 /// Does what the command line asks.
@@ -15,8 +16,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Schema => {
             let schema = schemars::schema_for!(shoal_domain::JobSpec);
-            println!("{}", serde_json::to_string_pretty(&schema)?);
-            Ok(())
+            say(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
         }
         Command::Coordinator(arguments) => wait(serve::coordinator(&arguments)),
         Command::Worker(arguments) => wait(serve::worker(&arguments)),
@@ -28,5 +28,9 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 /// Runs async work to its end.
 fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(work)
+    let runtime = tokio::runtime::Runtime::new()?;
+    let done = runtime.block_on(work);
+    // A computation that nobody waits for any more is not waited for either.
+    runtime.shutdown_background();
+    done
 }

@@ -1,9 +1,11 @@
 //! `shoal run`: the whole job in this process.
 
 use crate::args::{Format, RunArguments};
+use crate::environment::store_options;
 use crate::local::FileRows;
 use crate::output::{OutFolder, label_writer};
 use crate::progress::{ProgressLine, RunObserver};
+use crate::say::say;
 use crate::{job_file, table};
 use anyhow::Result;
 use shoal_clustering::cpu::CpuDevice;
@@ -28,8 +30,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     line.begin("open", None);
     let rows_line = line.clone();
     let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
-    let options = std::env::vars().collect();
-    let rows = FileRows::open(&spec.source, &options, device, runtime.handle().clone(), on_rows)?;
+    let rows = FileRows::open(&spec.source, &store_options(), device, runtime.handle().clone(), on_rows)?;
     let mut observer = RunObserver::new(line.clone(), opened);
     let segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
 
@@ -45,10 +46,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     out.commit()?;
     line.finish();
     match arguments.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
         Format::Table => {
-            print!("{}", table::render(&report));
-            println!("written: {}/{{model.json, labels.parquet, report.json}}", arguments.out.display());
+            say(&table::render(&report))?;
+            say(&format!("written: {}/{{model.json, labels.parquet, report.json}}\n", arguments.out.display()))?;
         }
     }
     Ok(())

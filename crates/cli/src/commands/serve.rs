@@ -1,6 +1,7 @@
 //! `shoal coordinator` and `shoal worker`: sockets, signals and clocks for the services.
 
 use crate::args::{CoordinatorArguments, WorkerArguments};
+use crate::environment::store_options;
 use anyhow::{Result, anyhow};
 use shoal_clustering::Device;
 use shoal_clustering::cpu::CpuDevice;
@@ -20,7 +21,7 @@ pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> 
     if let Some(path) = &arguments.address_file {
         std::fs::write(path, address.to_string()).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    let config = Config { clock: SystemTime::now, store_options: std::env::vars().collect() };
+    let config = Config { clock: SystemTime::now, store_options: store_options() };
     shoal_coordinator::run(listener, config, shutdown()?).await?;
     info!("coordinator stopped");
     Ok(())

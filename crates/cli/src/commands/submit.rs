@@ -2,8 +2,10 @@
 
 use crate::args::{Reader, SubmitArguments};
 use crate::client::{Coordinator, show_event};
+use crate::environment::store_options;
 use crate::job_file;
 use crate::progress::ProgressLine;
+use crate::say::say;
 use anyhow::{Result, anyhow};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use prost::Message;
 use shoal_behavior::FeatureSource;
+use shoal_domain::BLOCK_ROWS;
 use shoal_domain::job::SourceSpec;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::documents::to_bytes;
@@ -38,7 +41,7 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     let name = job.into_inner().name;
     if !arguments.watch {
         line.finish();
-        println!("{name}");
+        say(&format!("{name}\n"))?;
         return Ok(());
     }
     line.begin(&name, None);
@@ -50,7 +53,7 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
 
 /// Reads the source and puts its rows by Flight.
 async fn put(coordinator: &Coordinator, spec: &SourceSpec, line: ProgressLine) -> Result<DataSetReceipt> {
-    let source = FeatureSource::open(spec, &std::env::vars().collect()).await?;
+    let source = FeatureSource::open(spec, &store_options()).await?;
     let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
     let schema = schema.map_err(|error| anyhow!("`{}`: {error}", spec.path))?;
     // Why reading stopped, when it did: gRPC only tells the other side that the stream broke off.
@@ -71,6 +74,16 @@ async fn put(coordinator: &Coordinator, spec: &SourceSpec, line: ProgressLine) -
     Ok(DataSetReceipt::decode(result.app_metadata)?)
 }
 
+/// A batch in pieces of a block's rows, so that wide ones fit into a message.
+fn slices<E>(batch: Result<RecordBatch, E>) -> Vec<Result<RecordBatch, E>> {
+    let batch = match batch {
+        Ok(batch) => batch,
+        Err(error) => return vec![Err(error)],
+    };
+    let firsts = (0..batch.num_rows()).step_by(BLOCK_ROWS);
+    firsts.map(|first| Ok(batch.slice(first, BLOCK_ROWS.min(batch.num_rows() - first)))).collect()
+}
+
 /// All rows of the source, then an empty batch with the end marker.
 async fn rows_then_end(
     source: FeatureSource,
@@ -78,7 +91,7 @@ async fn rows_then_end(
     line: ProgressLine,
     failure: Arc<Mutex<Option<String>>>,
 ) -> Result<impl futures::Stream<Item = Result<(RecordBatch, Bytes), Status>> + Send + 'static> {
-    let batches = source.batches().await?;
+    let batches = source.batches().await?.flat_map(|batch| futures::stream::iter(slices(batch)));
     let state = (batches, source, Some(schema), 0u64);
     Ok(futures::stream::unfold(state, move |(mut batches, source, schema, n_rows)| {
         let (line, failure) = (line.clone(), failure.clone());

@@ -24,12 +24,31 @@ impl<'a> MemoryRows<'a> {
 
     /// Prepares all blocks; the shard holds them on its own.
     pub fn shard(&self, preparation: &Preparation) -> Result<Box<dyn Shard>, ClusteringError> {
-        let blocks: Vec<Result<Block, _>> = self.map(|block| prepare_block(preparation, block));
+        let prepare = |block: &&RawBlock| prepare_block(preparation, block);
+        let blocks: Vec<Result<Block, _>> = self.device.install(|| self.blocks.par_iter().map(prepare).collect());
         self.device.load(preparation, &mut blocks.into_iter())
     }
 
-    fn map<T: Send>(&self, work: impl Fn(&RawBlock) -> T + Sync) -> Vec<T> {
-        self.device.install(|| self.blocks.par_iter().map(|block| work(block)).collect())
+    /// Folds all blocks into one answer on all threads. Answers merge exactly, so how the blocks were shared out does not
+    /// show; only as many answers exist at a time as there are threads.
+    fn fold<A: Merge + Send>(
+        &self,
+        empty: impl Fn() -> A + Sync,
+        add: impl Fn(&mut A, &RawBlock) -> Result<(), ClusteringError> + Sync,
+    ) -> Result<A, ClusteringError> {
+        let n_threads = self.device.install(rayon::current_num_threads);
+        let n_together = self.blocks.len().div_ceil(n_threads).max(1);
+        let fold = |blocks: &[&RawBlock]| {
+            let mut answer = empty();
+            blocks.iter().try_for_each(|block| add(&mut answer, block)).map(|()| answer)
+        };
+        let parts: Vec<Result<A, ClusteringError>> =
+            self.device.install(|| self.blocks.par_chunks(n_together).map(fold).collect());
+        let mut answer = empty();
+        for part in parts {
+            answer.merge(part?);
+        }
+        Ok(answer)
     }
 }
 
@@ -39,19 +58,18 @@ impl Rows for MemoryRows<'_> {
     }
 
     fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {
-        let blocks = self.map(|block| (block.id(), reading.profile(block)));
-        Ok(Profile { blocks: blocks.into_iter().collect() })
+        self.fold(Profile::default, |profile, block| {
+            profile.blocks.insert(block.id(), reading.profile(block));
+            Ok(())
+        })
     }
 
     fn count_digits(&self, reading: &Reading, queries: &[DigitQuery]) -> Result<DigitCounts, ClusteringError> {
-        let mut counts = DigitCounts::new(queries.len());
-        let of_block = |block: &RawBlock| {
-            let mut counts = DigitCounts::new(queries.len());
-            reading.count_digits(block, queries, &mut counts);
-            counts
-        };
-        self.map(of_block).into_iter().for_each(|more| counts.merge(more));
-        Ok(counts)
+        let empty = || DigitCounts::new(queries.len());
+        self.fold(empty, |counts, block| {
+            reading.count_digits(block, queries, counts);
+            Ok(())
+        })
     }
 
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
@@ -60,14 +78,11 @@ impl Rows for MemoryRows<'_> {
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
         let assigner = Assigner::new(centroids, self.device.isa());
-        let of_block = |raw: &RawBlock| -> Result<Description, ClusteringError> {
+        let empty = || Description::empty(centroids.n_clusters(), centroids.n_features());
+        self.fold(empty, |description, raw| {
             let block = prepare_block(preparation, raw)?;
-            Ok(Description::of_block(raw, &assigner.block_labels(&block), centroids.n_clusters()))
-        };
-        let mut description = Description::empty(centroids.n_clusters(), centroids.n_features());
-        for more in self.map(of_block) {
-            description.merge(more?);
-        }
-        Ok(description)
+            description.merge(Description::of_block(raw, &assigner.block_labels(&block), centroids.n_clusters()));
+            Ok(())
+        })
     }
 }

@@ -104,11 +104,6 @@ struct Assigned<'a> {
 }
 
 impl CpuShard {
-    /// Rows in all blocks.
-    pub fn n_rows(&self) -> usize {
-        self.blocks.iter().map(Block::n_rows).sum()
-    }
-
     /// Assigns every block and folds the assignments into an answer: the one loop behind all questions.
     fn fold<A: Merge + Send>(
         &self,

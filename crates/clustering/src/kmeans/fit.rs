@@ -75,7 +75,9 @@ pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -
     emit(observer, Event::Phase(Phase::Seed))?;
     let initial = match &params.start {
         Start::From(centroids) => vec![centroids.clone()],
-        Start::Seeded { init, n_init, seed: number } => seed(shard, *init, params.n_clusters, *n_init, *number)?,
+        Start::Seeded { init, n_init, seed: number } => {
+            seed(shard, *init, params.n_clusters, *n_init, *number, observer)?
+        }
     };
     emit(observer, Event::Phase(Phase::Fit))?;
     let start = |centroids| Lloyd::new(centroids, params.units.clone(), params.max_iter, params.shift_squared_max);

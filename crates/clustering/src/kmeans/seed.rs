@@ -4,10 +4,11 @@
 //! random number, and the first to arrive are chosen. A race needs one pass, merges by taking the earlier rows, and does
 //! not depend on where rows are.
 
-use super::fit::sets_per_question;
+use super::fit::{emit, sets_per_question};
 use crate::answers::PickedRow;
 use crate::cpu::squared_distance;
 use crate::error::ClusteringError;
+use crate::observer::{Event, Observer};
 use crate::questions::{Draw, Shard};
 use shoal_domain::{Centroids, job::Init};
 use shoal_stats::RandomStream;
@@ -26,10 +27,11 @@ pub(super) fn seed(
     n_clusters: usize,
     n_init: usize,
     seed: u64,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<Centroids>, ClusteringError> {
     let stream = |start: u64, use_idx: u64| RandomStream { seed, stream: start * STREAMS_PER_START + use_idx };
     let starts: Vec<u64> = (0..n_init as u64).collect();
-    let seeding = Seeding { shard, n_clusters, stream: &stream };
+    let mut seeding = Seeding { shard, n_clusters, stream: &stream, observer };
     match init {
         Init::Random => seeding.random(&starts),
         Init::PlusPlus => seeding.plus_plus(&starts),
@@ -42,11 +44,13 @@ struct Seeding<'a> {
     n_clusters: usize,
     /// The random stream of a start for its n-th use.
     stream: &'a dyn Fn(u64, u64) -> RandomStream,
+    /// Told after every question, so that a long seeding can be cancelled.
+    observer: &'a mut dyn Observer,
 }
 
 impl Seeding<'_> {
     /// Distinct rows, each with a chance in proportion to its weight.
-    fn random(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+    fn random(&mut self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
         let draw = |start: &u64| Draw {
             n: self.n_clusters,
             far_from: None,
@@ -59,7 +63,7 @@ impl Seeding<'_> {
 
     /// k-means++ (Arthur & Vassilvitskii 2007): each next centroid is a row drawn with probability proportional to its
     /// weight times its squared distance to the nearest centroid so far.
-    fn plus_plus(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+    fn plus_plus(&mut self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
         let mut chosen: Vec<Vec<PickedRow>> = vec![Vec::new(); starts.len()];
         for round in 0..self.n_clusters as u64 {
             self.draw_more(starts, &mut chosen, round, 1)?;
@@ -70,7 +74,7 @@ impl Seeding<'_> {
     /// k-means|| (Bahmani, Moseley, Vattani, Kumar & Vassilvitskii 2012): a few rounds draw 2k candidates each in the
     /// manner of k-means++, every candidate is weighted by the rows that are nearest to it, and weighted k-means++ picks
     /// the centroids among them. Where the paper flips a coin for each row, and so draws about 2k, a race draws exactly 2k.
-    fn parallel(&self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
+    fn parallel(&mut self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
         let mut candidates: Vec<Vec<PickedRow>> = vec![Vec::new(); starts.len()];
         self.draw_more(starts, &mut candidates, 0, 1)?;
         for round in 1..=PARALLEL_ROUNDS {
@@ -90,7 +94,7 @@ impl Seeding<'_> {
 
     /// Adds up to `n` rows to every start, far from those it has. Once every row lies on a chosen one, none arrive.
     fn draw_more(
-        &self,
+        &mut self,
         starts: &[u64],
         chosen: &mut [Vec<PickedRow>],
         round: u64,
@@ -107,12 +111,17 @@ impl Seeding<'_> {
         Ok(())
     }
 
-    fn draw(&self, draws: Vec<Draw>) -> Result<Vec<Vec<PickedRow>>, ClusteringError> {
-        let values_of = |draw: &Draw| draw.far_from.as_ref().map_or(0, |centroids| centroids.values().len());
-        let largest = draws.iter().map(values_of).max().unwrap_or(0);
+    fn draw(&mut self, draws: Vec<Draw>) -> Result<Vec<Vec<PickedRow>>, ClusteringError> {
+        // What goes down and what comes up both count; a row that comes up is taken for as wide as those that go down.
+        let size_of = |draw: &Draw| {
+            let (n_known, width) = draw.far_from.as_ref().map_or((0, 64), |set| (set.n_clusters(), set.n_features()));
+            (n_known + draw.n) * width
+        };
+        let largest = draws.iter().map(size_of).max().unwrap_or(0);
         let mut drawn = Vec::with_capacity(draws.len());
         for draws in draws.chunks(sets_per_question(largest)) {
             drawn.extend(self.shard.draw(draws)?.into_iter().map(|picked| picked.into_rows()));
+            emit(self.observer, Event::Seeding)?;
         }
         Ok(drawn)
     }

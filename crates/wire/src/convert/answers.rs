@@ -71,9 +71,9 @@ impl TryFrom<proto::Partial> for Partial {
 }
 
 /// The rows of a draw as a message.
-pub fn picked_to(picked: Picked, n: usize) -> proto::Picked {
+pub fn picked_to(picked: Picked) -> proto::Picked {
     let rows = picked.into_rows();
-    let mut message = proto::Picked { n: n as u32, ..Default::default() };
+    let mut message = proto::Picked::default();
     for row in &rows {
         message.orders.push(row.order);
         message.rows.push(row.row);
@@ -86,15 +86,21 @@ pub fn picked_to(picked: Picked, n: usize) -> proto::Picked {
     message
 }
 
-/// The rows of a draw from a message.
-pub fn picked_from(message: proto::Picked) -> Result<Picked, WireError> {
+/// The rows of a draw from a message: at most `n`, of `n_features` columns, from `n_clusters` clusters.
+pub fn picked_from(
+    message: proto::Picked,
+    n: usize,
+    n_features: usize,
+    n_clusters: usize,
+) -> Result<Picked, WireError> {
     let n_rows = message.rows.len();
     let values = f32s_from_bytes(&message.values, "picked.values")?;
     let lengths = [message.orders.len(), message.clusters.len(), message.targets.len(), message.weights.len()];
     check(lengths.iter().all(|length| *length == n_rows), "picked.rows")?;
-    check(values.len().is_multiple_of(n_rows.max(1)), "picked.values")?;
-    let n_features = values.len().checked_div(n_rows).unwrap_or(0);
-    let mut picked = Picked::new(message.n as usize);
+    check(n_rows <= n && values.len() == n_rows * n_features, "picked.values")?;
+    let is_known = |cluster: &u32| (*cluster as usize) < n_clusters;
+    check(message.clusters.iter().chain(&message.targets).all(is_known), "picked.clusters")?;
+    let mut picked = Picked::new(n);
     for idx in 0..n_rows {
         let row = PickedRow {
             order: message.orders[idx],

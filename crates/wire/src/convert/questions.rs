@@ -83,6 +83,9 @@ impl TryFrom<proto::DigitQuery> for DigitQuery {
     }
 }
 
+/// Powers of two that a grid may have; float64 has no others, and some room is left for adding to them.
+const EXPONENTS: std::ops::Range<i32> = -1_100..960;
+
 impl From<&Preparation> for proto::Preparation {
     fn from(preparation: &Preparation) -> Self {
         let column = |column: &ColumnPreparation| proto::PreparedColumn {
@@ -110,6 +113,10 @@ impl TryFrom<proto::Preparation> for Preparation {
                 let reason = "shift and scale must be finite and scale not 0";
                 return Err(WireError::Invalid { field: "preparation.columns", reason });
             }
+            if !EXPONENTS.contains(&column.unit_exponent) {
+                let reason = "is not an exponent of a float64";
+                return Err(WireError::Invalid { field: "preparation.columns.unit_exponent", reason });
+            }
             Ok(ColumnPreparation {
                 feature: column.feature,
                 transform: transform(column.log1p),
@@ -119,6 +126,10 @@ impl TryFrom<proto::Preparation> for Preparation {
                 unit_exponent: column.unit_exponent,
             })
         };
+        if preparation.weight_exponent.is_some_and(|exponent| !EXPONENTS.contains(&exponent)) {
+            let reason = "is not an exponent of a float64";
+            return Err(WireError::Invalid { field: "preparation.weight_exponent", reason });
+        }
         Ok(Self {
             columns: preparation.columns.into_iter().map(column).collect::<Result<_, _>>()?,
             drop_missing: preparation.drop_missing,

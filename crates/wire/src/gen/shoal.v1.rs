@@ -1399,20 +1399,18 @@ pub struct PickedResponse {
 /// Rows in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Picked {
-    #[prost(uint32, tag = "1")]
-    pub n: u32,
-    #[prost(double, repeated, tag = "2")]
+    #[prost(double, repeated, tag = "1")]
     pub orders: ::prost::alloc::vec::Vec<f64>,
-    #[prost(uint64, repeated, tag = "3")]
+    #[prost(uint64, repeated, tag = "2")]
     pub rows: ::prost::alloc::vec::Vec<u64>,
-    #[prost(uint32, repeated, tag = "4")]
+    #[prost(uint32, repeated, tag = "3")]
     pub clusters: ::prost::alloc::vec::Vec<u32>,
-    #[prost(uint32, repeated, tag = "5")]
+    #[prost(uint32, repeated, tag = "4")]
     pub targets: ::prost::alloc::vec::Vec<u32>,
-    #[prost(uint64, repeated, tag = "6")]
+    #[prost(uint64, repeated, tag = "5")]
     pub weights: ::prost::alloc::vec::Vec<u64>,
     /// n_rows x n_features float32.
-    #[prost(bytes = "vec", tag = "7")]
+    #[prost(bytes = "vec", tag = "6")]
     pub values: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3101,7 +3099,8 @@ pub struct DataSetReceipt {
     #[prost(uint64, tag = "3")]
     pub n_blocks: u64,
 }
-/// FlightDescriptor.cmd of a DoPut from the coordinator to a worker: blocks of a data set, one a message.
+/// FlightDescriptor.cmd of a DoPut from the coordinator to a worker: blocks of a data set, one a message, then an empty
+/// batch with the end marker. A worker keeps nothing of a stream without it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutBlocks {
     #[prost(string, tag = "1")]
@@ -3117,6 +3116,9 @@ pub struct BlockMetadata {
     /// 32 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// On the empty batch that ends the stream: how many blocks were sent.
+    #[prost(uint64, optional, tag = "3")]
+    pub n_blocks: ::core::option::Option<u64>,
 }
 /// PutResult.app_metadata of a worker: all blocks of the stream are there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
