@@ -117,7 +117,7 @@ fn a_job_file_that_is_wrong_is_refused_by_field_and_line() {
     );
     check("amount: sales_value", "amount: transaction_timestamp", &["transaction_timestamp", "a number is needed"]);
     check("as_of: 2018-01-02", "as_of: yesterday", &["as_of", "yesterday"]);
-    check("as_of: 2018-01-02", "as_of: 2001-01-02", &["no rows"]);
+    check("as_of: 2018-01-02", "as_of: 2001-01-02", &["no purchases before 2001-01-02"]);
     check("transactions.parquet", "nothing.parquet", &["no file or folder", "nothing.parquet"]);
     check("  purchases:", "  features: [a]\n  purchases:", &["source", "not both"]);
 }

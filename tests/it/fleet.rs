@@ -21,7 +21,7 @@ fn three_workers_find_what_one_process_finds() {
     let [here, there, one] = ["here", "there", "one"].map(|name| fleet.folder.path().join(name));
     succeed(&["run", RETAIL, "--out", text(&here)]);
     let printed = fleet.succeed(&["submit", RETAIL, "--watch", "--out", text(&there)]);
-    assert!(printed.contains("2,469 customers in 4 segments") && printed.contains("fleet cpu"), "{printed}");
+    assert!(printed.contains("2,469 customers in 4 segments") && printed.contains("fleet 3 x cpu"), "{printed}");
     same_file(&here, &there, "model.json");
     same_file(&here, &there, "labels.parquet");
 

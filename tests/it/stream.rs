@@ -159,3 +159,31 @@ async fn health_and_reflection_are_served() -> Result<(), Status> {
     assert!(answer.contains("shoal.v1.Jobs") && answer.contains("shoal.v1.Fleet"), "{answer}");
     Ok(())
 }
+
+/// A worker dies while rows stream in: the client hears which one, and the next put goes to those that are left.
+#[tokio::test]
+async fn a_worker_that_dies_during_a_put_is_named_and_nothing_is_kept() -> Result<(), Status> {
+    let mut fleet = Fleet::start(2);
+    let rows = || batch((0..8192).map(|row| f64::from(row % 13)).collect());
+    let mut sent = messages((0..200).map(|_| rows()).collect(), Some(200 * 8192));
+    let rest = sent.split_off(5);
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let mut flight = client(channel(&fleet.url)?);
+    let put = tokio::spawn(async move { flight.do_put(tokio_stream::wrappers::ReceiverStream::new(receiver)).await });
+    for message in sent {
+        sender.send(message).await.expect("the stream is open");
+    }
+    fleet.workers[1].kill();
+    for message in rest {
+        // Once the coordinator has given up it reads no more.
+        if sender.send(message).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    let status = put.await.expect("the task ends").expect_err("a worker is gone");
+    assert!(status.message().contains("worker w2"), "{status}");
+    let receipt = self::put(&fleet.url, messages(vec![rows()], Some(8192))).await?;
+    assert_eq!(receipt.n_rows, 8192);
+    Ok(())
+}

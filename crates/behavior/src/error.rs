@@ -18,6 +18,18 @@ pub enum BehaviorError {
         /// The path of the job.
         path: String,
     },
+    /// A folder holds no data.
+    #[error("source.path: the folder `{path}` holds no .parquet or .csv file")]
+    EmptyFolder {
+        /// The path of the job.
+        path: String,
+    },
+    /// There is no purchase before the day from which recency counts.
+    #[error("source.purchases.as_of: there are no purchases before {as_of}")]
+    NoPurchases {
+        /// The day of the job.
+        as_of: String,
+    },
     /// A folder holds both formats.
     #[error("source.path: the folder `{path}` holds both Parquet and CSV files; say which to read by source.format")]
     MixedFormats {

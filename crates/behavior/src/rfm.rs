@@ -64,6 +64,9 @@ pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str)
     for batch in &groups {
         check_present(batch, spec)?;
     }
+    if groups.iter().all(|batch| batch.num_rows() == 0) {
+        return Err(BehaviorError::NoPurchases { as_of: spec.as_of.clone() });
+    }
     let context = SessionContext::new();
     let groups = if groups.is_empty() { vec![RecordBatch::new_empty(schema.into())] } else { groups };
     let table = context.read_batches(groups).map_err(&failed)?;

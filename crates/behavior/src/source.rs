@@ -186,7 +186,9 @@ fn with_fractions(guessed: &Schema, spec: &SourceSpec) -> Schema {
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
 fn locate(context: &SessionContext, path: &str, options: &StoreOptions) -> Result<(String, bool), BehaviorError> {
     if let Some(url) = Url::parse(path).ok().filter(|url| path.contains("://") && url.scheme() != "file") {
-        let open = object_store::parse_url_opts(&url, options.iter().cloned());
+        // Stores refuse plain HTTP unless told; a URL that says http tells.
+        let plain = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
+        let open = object_store::parse_url_opts(&url, options.iter().cloned().chain(plain));
         let (store, _) = open.map_err(|source| BehaviorError::Url { url: path.to_owned(), source })?;
         let mut base = url.clone();
         base.set_path("");
@@ -215,7 +217,10 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
         _ => vec![path.to_owned()],
     };
     let mut found = names.iter().filter_map(|name| of_name(name));
-    let first = found.next().ok_or_else(|| BehaviorError::UnknownFormat { path: path.to_owned() })?;
+    let first = found.next().ok_or_else(|| match is_folder {
+        true => BehaviorError::EmptyFolder { path: path.to_owned() },
+        false => BehaviorError::UnknownFormat { path: path.to_owned() },
+    })?;
     match found.any(|other| other != first) {
         true => Err(BehaviorError::MixedFormats { path: path.to_owned() }),
         false => Ok(first),

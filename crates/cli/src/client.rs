@@ -77,18 +77,29 @@ impl Coordinator {
         let ticket = Ticket::new(LabelsTicket { job: name.to_owned() }.encode_to_vec());
         let stream = client(self.channel.clone()).do_get(ticket).await.map_err(|status| self.failed(&status))?;
         let mut stream = Incoming::new(stream.into_inner());
+        // Nothing is written before the first rows are here: an error leaves an empty target, not half a file.
         let mut target = Some(target);
+        let mut schema = None;
         let mut writer = None;
         while let Some(message) = stream.next().await.map_err(|status| self.failed(&status))? {
-            match (message.payload, &mut writer) {
-                (DecodedPayload::Schema(schema), None) => {
-                    writer = target.take().map(|target| label_writer(target, schema)).transpose()?;
+            match message.payload {
+                DecodedPayload::Schema(of_labels) => schema = Some(of_labels),
+                DecodedPayload::RecordBatch(batch) => {
+                    if let Some(target) = target.take() {
+                        writer = Some(label_writer(target, batch.schema())?);
+                    }
+                    if let Some(writer) = &mut writer {
+                        writer.write(&batch)?;
+                    }
                 }
-                (DecodedPayload::RecordBatch(batch), Some(writer)) => writer.write(&batch)?,
-                _ => {}
+                DecodedPayload::None => {}
             }
         }
-        let writer = writer.ok_or_else(|| anyhow!("{}: the labels of {name} have no schema", self.url))?;
+        let writer = match (writer, schema, target) {
+            (Some(writer), ..) => writer,
+            (None, Some(schema), Some(target)) => label_writer(target, schema)?,
+            _ => return Err(anyhow!("{}: the labels of {name} have no schema", self.url)),
+        };
         Ok(writer.into_inner()?)
     }
 

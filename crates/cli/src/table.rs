@@ -36,8 +36,21 @@ fn headline(text: &mut String, report: &Report) {
         report.features.join(", "),
         report.n_iter,
         report.ran_on.mode,
-        report.ran_on.devices.join(" + "),
+        devices(report),
     );
+}
+
+/// `cpu (avx512, 2 threads)`, or `3 x cpu (avx512, 1 threads)` for workers that are alike.
+fn devices(report: &Report) -> String {
+    let mut counted: Vec<(&str, usize)> = Vec::new();
+    for device in &report.ran_on.devices {
+        match counted.iter_mut().find(|(name, _)| name == device) {
+            Some((_, n)) => *n += 1,
+            None => counted.push((device, 1)),
+        }
+    }
+    let texts = counted.into_iter().map(|(name, n)| if n == 1 { name.to_owned() } else { format!("{n} x {name}") });
+    texts.collect::<Vec<_>>().join(" + ")
 }
 
 fn by_size(report: &Report) -> Vec<&Segment> {
@@ -54,7 +67,11 @@ fn segment_table(text: &mut String, report: &Report) {
     for segment in by_size(report) {
         let share = format!("{:.1} %", segment.share * 100.0);
         let mut row = vec![segment.label.to_string(), grouped(segment.size), share];
-        row.extend(segment.mean.iter().map(|mean| number(*mean)));
+        let means = (0..report.n_features).map(|column| match segment.mean.get(column) {
+            Some(mean) => number(*mean, largest_mean(report, column)),
+            None => "-".to_owned(),
+        });
+        row.extend(means);
         row.push(segment.silhouette.map_or("-".to_owned(), |silhouette| format!("{silhouette:.3}")));
         rows.push(row);
     }
@@ -119,11 +136,21 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Four or more significant digits, without noise.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1000.0 => format!("{}{}", if value < 0.0 { "-" } else { "" }, grouped(size.round() as u64)),
-        size if size >= 10.0 => format!("{value:.1}"),
+/// The largest mean of a column, which decides how many digits all of them get.
+fn largest_mean(report: &Report, column: usize) -> f64 {
+    let means = report.segments.iter().filter_map(|segment| segment.mean.get(column));
+    means.fold(0.0, |largest, mean| mean.abs().max(largest))
+}
+
+/// A number with about four digits for the largest of its column.
+fn number(value: f64, largest: f64) -> String {
+    match largest {
+        size if size >= 1000.0 => {
+            let sign = if value <= -0.5 { "-" } else { "" };
+            format!("{sign}{}", grouped(value.abs().round() as u64))
+        }
+        size if size >= 100.0 => format!("{value:.1}"),
+        size if size >= 10.0 => format!("{value:.2}"),
         size if size >= 0.01 || size == 0.0 => format!("{value:.3}"),
         _ => format!("{value:.2e}"),
     }

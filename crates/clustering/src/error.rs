@@ -52,7 +52,7 @@ pub enum ClusteringError {
         column: String,
     },
     /// Prepared values do not fit into float32.
-    #[error("column `{column}`: values up to {bound:e} do not fit; choose a prepare.scale other than none")]
+    #[error("column `{column}`: its values are too large, or too far apart, for float32 squares; rescale it")]
     TooLarge {
         /// The column's name.
         column: String,

@@ -114,6 +114,8 @@ pub struct Fitted {
     pub n_dropped: u64,
     /// Variance of each prepared column (population).
     pub variances: Vec<f64>,
+    /// Whether a column has no negative value, so that a multiple of its mean means something.
+    pub is_non_negative: Vec<bool>,
     /// Hash of the data.
     pub data_digest: String,
 }
@@ -174,6 +176,7 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
             .zip(&scaling)
             .map(|(moments, (_, scale))| moments.variance() / (scale * scale))
             .collect(),
+        is_non_negative: raw.iter().map(|moments| moments.min >= 0.0).collect(),
         data_digest: as_is.data_digest(),
     })
 }

@@ -54,6 +54,7 @@ pub fn segment(
         n_samples: fitted.n_samples,
         n_dropped: fitted.n_dropped,
         n_features: fitted.preparation.n_features(),
+        features: rows.features().as_slice().to_vec(),
         n_clusters,
         inertia: best.partial.inertia.value(),
         n_iter: best.n_iter,

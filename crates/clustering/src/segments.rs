@@ -24,8 +24,8 @@ pub(crate) fn segments(
             size,
             share: size as f64 / fitted.n_samples as f64,
             centroid: original_units(fitted, centroids.row(label)),
+            mean: if size > 0 { mean.clone() } else { Vec::new() },
             apart: if size > 0 { overall.apart(partial, label, &mean) } else { Vec::new() },
-            mean,
             silhouette: silhouette.and_then(|score| score.by_cluster[label]),
         }
     };
@@ -38,10 +38,7 @@ fn original_units(fitted: &Fitted, centroid: &[f32]) -> Vec<f64> {
 }
 
 fn raw_means(description: &Description, label: usize, n_features: usize) -> Vec<f64> {
-    let mean = |idx: usize| match description.counts[idx] {
-        0 => 0.0,
-        count => description.sums[idx].value() / count as f64,
-    };
+    let mean = |idx: usize| description.sums[idx].value() / description.counts[idx].max(1) as f64;
     (label * n_features..(label + 1) * n_features).map(mean).collect()
 }
 
@@ -87,7 +84,7 @@ impl<'a> Overall<'a> {
             Apart {
                 feature: preparation.feature.clone(),
                 z: if deviation > 0.0 { difference / deviation } else { 0.0 },
-                ratio: (overall > 0.0).then(|| raw_mean[column] / overall),
+                ratio: (self.fitted.is_non_negative[column] && overall > 0.0).then(|| raw_mean[column] / overall),
             }
         };
         let mut apart: Vec<Apart> = self.fitted.preparation.columns.iter().enumerate().map(of_column).collect();

@@ -22,7 +22,7 @@ pub(crate) enum FleetError {
     #[error("no worker has joined the fleet")]
     NoWorkers,
     /// A worker has died or left, and its rows with it.
-    #[error("worker {worker} ({address}) is gone; its {n_blocks} blocks are lost, put the data again")]
+    #[error("worker {worker} ({address}) is gone; its {n_blocks} blocks of rows are lost; submit the job again")]
     WorkerGone { worker: String, address: String, n_blocks: usize },
     /// A worker could not answer.
     #[error("worker {worker} ({address}): {}", one_line(status))]

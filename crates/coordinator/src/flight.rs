@@ -21,7 +21,7 @@ use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
 use shoal_wire::labels::label_schema;
 use shoal_wire::proto::{BlockLabelsTicket, BlockMetadata, DataSetReceipt, LabelsTicket, PutDataSet, PutMetadata};
-use shoal_wire::status::ToStatus;
+use shoal_wire::status::{ToStatus, one_line};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -148,7 +148,10 @@ async fn worker_labels(data_set: &DataSet, outcome: &Outcome, holder: &Holder) -
         blocks: holder.blocks.iter().map(|block| block.0).collect(),
     };
     let ticket = Ticket::new(ticket.encode_to_vec());
-    let messages = client(holder.member.channel.clone()).do_get(ticket).await?;
+    let messages = client(holder.member.channel.clone()).do_get(ticket).await.map_err(|status| {
+        let (id, address) = (&holder.member.id, &holder.member.worker.address);
+        Status::new(status.code(), format!("worker {id} ({address}): {}", one_line(&status)))
+    })?;
     Ok(Incoming::new(messages.into_inner()))
 }
 

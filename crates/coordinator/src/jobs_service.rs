@@ -1,11 +1,12 @@
 //! The gRPC face of the jobs.
 
-use crate::data_sets::DataSets;
+use crate::data_sets::{DataSet, DataSets};
 use crate::job::Submission;
 use crate::queue::{Queue, number_of};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use shoal_domain::JobSpec;
+use shoal_domain::job::SourceSpec;
 use shoal_wire::documents::parse_model;
 use shoal_wire::proto::jobs_server::Jobs;
 use shoal_wire::proto::{
@@ -39,6 +40,7 @@ impl JobsService {
             "" => None,
             name => Some(self.data_sets.get(name).map_err(|error| error.to_status())?),
         };
+        check_source(&spec.source, data_set.as_deref())?;
         let warm_start = match request.warm_start_json.as_slice() {
             [] => None,
             json => Some(
@@ -125,6 +127,22 @@ impl Jobs for JobsService {
             })),
             None => Err(no_result(&name, state, &error)),
         }
+    }
+}
+
+/// A job has its rows from one place, and a data set has the features that the job names.
+fn check_source(source: &SourceSpec, data_set: Option<&DataSet>) -> Result<(), Status> {
+    let held = data_set.map(|data_set| data_set.schema.features.as_slice());
+    match (held, &source.features) {
+        (None, _) if source.path.is_empty() => {
+            Err(Status::invalid_argument("data_set, spec.source.path: one is needed"))
+        }
+        (Some(held), Some(wanted)) if held != wanted.as_slice() => {
+            let (held, wanted) = (held.join(", "), wanted.join(", "));
+            let message = format!("spec.source.features: the data set has {held}, the job names {wanted}");
+            Err(Status::invalid_argument(message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -43,7 +43,8 @@ pub struct SourceSpec {
     /// Ready features: the numeric columns to cluster, in this order. Needs `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
-    /// The column that names the customer of a row of ready features.
+    /// The column that names the customer of a row of ready features; its type is kept. In a CSV file, ids that all look
+    /// like whole numbers are numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// A column of sample weights (>= 0) of ready features; every row weighs 1 when absent.
@@ -82,7 +83,8 @@ pub enum FileFormat {
     Csv,
 }
 
-/// The columns of a purchase line.
+/// The columns of a purchase line. Recency is whole days from the last purchase to `as_of` (times without a zone are
+/// taken as UTC), frequency the number of distinct orders, monetary value the sum of the amounts, refunds included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PurchasesSpec {
@@ -145,15 +147,18 @@ pub enum Scale {
 #[serde(deny_unknown_fields)]
 pub struct KMeansSpec {
     /// How many clusters, at least 1.
+    #[schemars(range(min = 1, max = 65_536))]
     pub n_clusters: usize,
     /// How the first centroids are chosen.
     #[serde(default)]
     pub init: Init,
     /// How many times to start; the run with the lowest inertia is returned.
     #[serde(default = "KMeansSpec::default_n_init")]
+    #[schemars(range(min = 1, max = 1_000))]
     pub n_init: usize,
     /// The most Lloyd passes of one start.
     #[serde(default = "KMeansSpec::default_max_iter")]
+    #[schemars(range(min = 1))]
     pub max_iter: usize,
     /// Stop when the squared shift of the centroids is at most `tol` times the mean variance of the features.
     #[serde(default = "KMeansSpec::default_tol")]

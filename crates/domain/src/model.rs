@@ -17,6 +17,8 @@ pub struct Model {
     pub n_dropped: u64,
     /// Columns.
     pub n_features: usize,
+    /// Their names.
+    pub features: Vec<String>,
     /// Clusters.
     pub n_clusters: usize,
     /// Sum over all rows of weight x squared distance to the row's centroid, in prepared units.
@@ -86,7 +88,7 @@ pub struct Segment {
     pub share: f64,
     /// Its centroid in the customer's units (the preparation inverted), one value a feature.
     pub centroid: Vec<f64>,
-    /// The mean of its rows in the customer's units; rows without a value do not count.
+    /// The mean of its rows in the customer's units; rows without a value do not count. Nothing for an empty segment.
     pub mean: Vec<f64>,
     /// Its mean silhouette, where that was computed for at least one of its rows.
     pub silhouette: Option<f64>,
@@ -103,6 +105,6 @@ pub struct Apart {
     /// (segment mean - overall mean) / overall standard deviation, in the units that were clustered; both means weighted
     /// where rows have weights.
     pub z: f64,
-    /// Segment mean / overall mean in the customer's units; absent where the overall mean is not positive.
+    /// Segment mean / overall mean in the customer's units; absent for a feature that can be negative.
     pub ratio: Option<f64>,
 }

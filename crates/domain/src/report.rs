@@ -45,7 +45,7 @@ impl Report {
             n_samples: model.n_samples,
             n_dropped: model.n_dropped,
             n_features: model.n_features,
-            features: model.preparation.columns.iter().map(|column| column.feature.clone()).collect(),
+            features: model.features.clone(),
             n_clusters: model.n_clusters,
             inertia: model.inertia,
             n_iter: model.n_iter,

@@ -24,6 +24,9 @@ pub use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
 
 /// A connection to a peer that is made when it is first used and made again when it broke.
 pub fn channel(url: &str) -> Result<Channel, Status> {
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(Status::invalid_argument(format!("`{url}` is not a URL; write http://HOST:PORT")));
+    }
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Status::invalid_argument(format!("`{url}` is not a URL: {error}")))?;
     Ok(endpoint

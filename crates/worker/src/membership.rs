@@ -125,6 +125,7 @@ async fn join(
         if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) {
             return Err(MembershipError::Refused { url, status });
         }
+        warn!(url, status = one_line(&status), "cannot join yet, trying again");
         if Instant::now() >= deadline {
             return Err(MembershipError::Unreachable { url, status });
         }

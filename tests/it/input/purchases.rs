@@ -152,10 +152,8 @@ fn as_of_is_a_date() {
 }
 
 #[test]
-fn nobody_before_as_of_is_an_empty_data_set() {
+fn nobody_before_as_of_is_refused() {
     let folder = Folder::new();
     let path = folder.write_parquet("lines.parquet", lines());
-    let data = read_well(&purchases(&path, "2001-01-01"));
-    assert_eq!(data.schema.features.as_slice(), ["recency", "frequency", "monetary"]);
-    assert!(data.blocks.is_empty());
+    check_refused(&purchases(&path, "2001-01-01"), &["source.purchases.as_of", "no purchases before 2001-01-01"]);
 }

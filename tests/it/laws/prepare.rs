@@ -96,7 +96,7 @@ fn what_cannot_be_prepared_is_named() {
     let weightless = Table::new(vec![vec![1.0, 2.0]]).with_weights(vec![0.0, 0.0]);
     check_refused(&weightless, Missing::Error, Scale::Zscore, "the sample weights of all rows are 0");
     let large = Table::new(vec![vec![-1e39, 1e39]]);
-    check_refused(&large, Missing::Error, Scale::None, "column `f0`: values up to");
+    check_refused(&large, Missing::Error, Scale::None, "column `f0`: its values are too large");
 }
 
 /// A gap that is filled or dropped does not hide a value without a logarithm, whichever comes first.

@@ -45,6 +45,9 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
         return Ok(());
     }
     line.begin(&name, None);
+    if !line.is_shown() {
+        eprintln!("{name}");
+    }
     let watched = coordinator.watch(&name, |event| show_event(&line, event)).await;
     line.finish();
     watched?;
