@@ -6,6 +6,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 use shoal_stats::RandomStream;
 use std::collections::HashMap;
 use std::f64::consts::TAU;
@@ -34,8 +35,17 @@ fn normal(row: usize, column: usize) -> f64 {
     libm::sqrt(-2.0 * libm::log(uniform(0))) * libm::cos(TAU * uniform(1))
 }
 
+/// What is generated.
+pub(crate) struct Shape {
+    pub(crate) n_rows: usize,
+    pub(crate) n_features: usize,
+    pub(crate) n_blobs: usize,
+}
+
 /// Writes `id: int64` and `x0 ..: float32`.
-pub(crate) fn write(path: &Path, n_rows: usize, n_features: usize, n_blobs: usize) -> Result<()> {
+pub(crate) fn write(path: &Path, shape: &Shape, row_group_rows: usize) -> Result<()> {
+    let Shape { n_rows, n_features, n_blobs } = *shape;
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
     let mut writer: Option<ArrowWriter<File>> = None;
     for first in (0..n_rows).step_by(BATCH_ROWS) {
         let rows = first..(first + BATCH_ROWS).min(n_rows);
@@ -48,7 +58,7 @@ pub(crate) fn write(path: &Path, n_rows: usize, n_features: usize, n_blobs: usiz
         }
         let batch = RecordBatch::try_from_iter(columns)?;
         if writer.is_none() {
-            writer = Some(ArrowWriter::try_new(File::create(path)?, batch.schema(), None)?);
+            writer = Some(ArrowWriter::try_new(File::create(path)?, batch.schema(), Some(properties.clone()))?);
         }
         writer.as_mut().context("just made")?.write(&batch)?;
     }

@@ -29,6 +29,10 @@ struct Arguments {
     features: usize,
     #[arg(long, default_value_t = 8)]
     clusters: usize,
+    /// Rows of a row group of the generated Parquet file. A reader holds a group or two; 122,880 is what DuckDB writes,
+    /// 1,048,576 what Arrow's writers do.
+    #[arg(long, default_value_t = 122_880)]
+    row_group_rows: usize,
     /// Where the result goes.
     #[arg(long, default_value = "benches/results/scale.json")]
     result: PathBuf,
@@ -39,7 +43,8 @@ fn main() -> Result<()> {
     let program = arguments.program.canonicalize().context("build it first: cargo build --release")?;
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("blobs.parquet");
-    blobs::write(&data, arguments.rows, arguments.features, arguments.clusters)?;
+    let shape = blobs::Shape { n_rows: arguments.rows, n_features: arguments.features, n_blobs: arguments.clusters };
+    blobs::write(&data, &shape, arguments.row_group_rows)?;
     let job = folder.path().join("job.yaml");
     std::fs::write(&job, job_file(&data, &arguments))?;
 
@@ -62,6 +67,7 @@ fn main() -> Result<()> {
         "rows": arguments.rows,
         "features": arguments.features,
         "clusters": arguments.clusters,
+        "row_group_rows": arguments.row_group_rows,
         "machine": machine()?,
         "version": local.report["ran_on"]["version"],
         "feature_matrix_bytes": matrix_bytes,

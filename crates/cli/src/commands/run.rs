@@ -17,13 +17,14 @@ use shoal_wire::labels::{label_batch, label_schema};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// Runs the job, writes its files and prints its report.
 pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let opened = Instant::now();
     let spec = job_file::read(&arguments.job)?;
     let warm_start = job_file::warm_start(&spec)?;
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = runtime()?;
     let device = CpuDevice::new(arguments.threads)?;
     let device_name = device.name();
     let line = ProgressLine::new();
@@ -53,6 +54,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Files are read by one blocking thread: each further one keeps freed read buffers of its own, up to a row group's size.
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).enable_all().build()?)
 }
 
 fn write_labels<W: Write + Send>(file: W, rows: &FileRows, segmentation: &Segmentation) -> Result<W> {
