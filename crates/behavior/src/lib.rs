@@ -4,6 +4,7 @@
 //! batches with one row a customer: the id in its own type, the features as float64, and a weight where there is one.
 //! Rows come in the same order every time a source is read, since blocks are cut from that order.
 
+mod columns;
 mod error;
 mod rfm;
 mod source;

@@ -1,7 +1,7 @@
 //! Recency, frequency and monetary value of every customer, from purchase lines.
 
+use crate::columns::{column_type, query_error};
 use crate::error::BehaviorError;
-use crate::source::{column_type, query_error};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};

@@ -1,5 +1,6 @@
 //! Opens what a job's `source` names and reads it as features.
 
+use crate::columns::{column_type, query_error};
 use crate::error::BehaviorError;
 use crate::rfm;
 use arrow::datatypes::{DataType, FieldRef, Schema};
@@ -113,19 +114,6 @@ fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, Beha
     files.select(columns).map_err(query_error(&spec.path))
 }
 
-/// The type of a column, or an error that lists what there is.
-pub(crate) fn column_type<'a>(
-    schema: &'a Schema,
-    field: &'static str,
-    column: &str,
-    path: &str,
-) -> Result<&'a DataType, BehaviorError> {
-    schema.field_with_name(column).map(|field| field.data_type()).map_err(|_| {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        BehaviorError::NoColumn { field, path: path.to_owned(), column: column.to_owned(), available: names.join(", ") }
-    })
-}
-
 async fn open_files(
     spec: &SourceSpec,
     options: &StoreOptions,
@@ -225,9 +213,4 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
         true => Err(BehaviorError::MixedFormats { path: path.to_owned() }),
         false => Ok(first),
     }
-}
-
-/// Adds the path to an engine's error.
-pub(crate) fn query_error(path: &str) -> impl Fn(DataFusionError) -> BehaviorError + '_ {
-    |source| BehaviorError::Query { path: path.to_owned(), source: Box::new(source) }
 }

@@ -1,5 +1,6 @@
 //! What an algorithm tells while it runs. Nothing in here prints or measures time; whoever listens may do both.
 
+use crate::error::ClusteringError;
 use std::ops::ControlFlow;
 
 /// The parts of a job in their order.
@@ -77,4 +78,9 @@ impl Observer for () {
     fn event(&mut self, _: Event) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+}
+
+/// Tells the observer, who may cancel.
+pub(crate) fn emit(observer: &mut dyn Observer, event: Event) -> Result<(), ClusteringError> {
+    if observer.event(event).is_break() { Err(ClusteringError::Cancelled) } else { Ok(()) }
 }

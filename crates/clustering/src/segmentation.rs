@@ -2,8 +2,8 @@
 
 use crate::dispersion::{Dispersion, dispersion};
 use crate::error::ClusteringError;
-use crate::kmeans::{Fit, FitParams, Start, emit, fit};
-use crate::observer::{Event, Observer, Phase};
+use crate::kmeans::{Fit, FitParams, Start, fit};
+use crate::observer::{Event, Observer, Phase, emit};
 use crate::prepare::{Fitted, fit_preparation};
 use crate::questions::{Rows, Shard};
 use crate::segments::segments;

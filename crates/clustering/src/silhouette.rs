@@ -6,8 +6,7 @@
 
 use crate::answers::QueryRows;
 use crate::error::ClusteringError;
-use crate::kmeans::emit;
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
 use shoal_domain::{BLOCK_ROWS, Centroids};
 use shoal_stats::{ExactSum, RandomStream};

@@ -1,8 +1,9 @@
 //! The data sets that the fleet holds.
 
 use crate::error::FleetError;
+use crate::holders::{Holder, release};
 use crate::members::Member;
-use crate::placement::{Holder, Placement, release};
+use crate::placement::Placement;
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

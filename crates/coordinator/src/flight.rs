@@ -1,10 +1,11 @@
 //! The Arrow Flight face of the coordinator: data sets in, labels out. Rows pass through and are not kept.
 
 use crate::data_sets::{DataSet, DataSets};
+use crate::holders::Holder;
 use crate::job::Outcome;
 use crate::jobs_service::no_result;
 use crate::members::Members;
-use crate::placement::{Holder, Placement, Spreader};
+use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;

@@ -12,6 +12,7 @@ mod config;
 mod data_sets;
 mod error;
 mod flight;
+mod holders;
 mod job;
 mod jobs_service;
 mod members;
@@ -26,7 +27,7 @@ pub use config::Config;
 pub use error::CoordinatorError;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use shoal_wire::limits::MAX_MESSAGE_BYTES;
+use shoal_wire::limits::{HEARTBEAT_INTERVAL, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::DESCRIPTOR;
 use shoal_wire::proto::fleet_server::FleetServer;
 use shoal_wire::proto::jobs_server::JobsServer;
@@ -44,7 +45,7 @@ pub async fn run(
     let members = Arc::new(members::Members::default());
     let data_sets = Arc::new(data_sets::DataSets::default());
     let queue = Arc::new(queue::Queue::new(config.clock));
-    let watch = tokio::spawn(members::watch(members.clone(), data_sets.clone()));
+    let watch = tokio::spawn(watch(members.clone(), data_sets.clone()));
     let runner = runner::Runner::new(config, members.clone(), data_sets.clone(), queue.clone());
     let running = tokio::spawn(runner.run());
     let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone()))
@@ -74,4 +75,13 @@ pub async fn run(
     watch.abort();
     running.abort();
     Ok(served?)
+}
+
+/// Drops workers that have not reported in time, and the data sets that are lost with them.
+async fn watch(members: Arc<members::Members>, data_sets: Arc<data_sets::DataSets>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        members.remove_silent();
+        data_sets.release_broken().await;
+    }
 }

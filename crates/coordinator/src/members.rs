@@ -1,7 +1,6 @@
 //! The workers that are alive.
 
-use crate::data_sets::DataSets;
-use shoal_wire::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
+use shoal_wire::limits::{HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::Worker;
 use shoal_wire::proto::shards_client::ShardsClient;
 use std::collections::BTreeMap;
@@ -120,7 +119,8 @@ impl Members {
         members.filter(|member| !member.is_gone()).cloned().collect()
     }
 
-    fn remove_silent(&self) {
+    /// Drops workers that have not reported in time.
+    pub(crate) fn remove_silent(&self) {
         let mut entries = self.lock();
         let is_silent = |entry: &Entry| entry.last_seen.elapsed() > HEARTBEAT_TIMEOUT;
         let silent: Vec<u64> =
@@ -136,14 +136,5 @@ impl Entries {
         if let Some(entry) = self.by_number.remove(&number) {
             entry.member.give_up(why);
         }
-    }
-}
-
-/// Drops workers that have not reported in time, and the data sets that are lost with them.
-pub(crate) async fn watch(members: Arc<Members>, data_sets: Arc<DataSets>) {
-    loop {
-        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
-        members.remove_silent();
-        data_sets.release_broken().await;
     }
 }

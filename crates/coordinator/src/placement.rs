@@ -1,17 +1,17 @@
 //! Spreads the blocks of a data set over the workers as they are cut.
 
 use crate::error::FleetError;
+use crate::holders::Holder;
 use crate::members::Member;
-use crate::remote::is_connection_error;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
-use shoal_domain::BlockId;
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
 use shoal_wire::flight::{client, encode};
-use shoal_wire::proto::{BlockMetadata, BlocksReceipt, PutBlocks, ReleaseRequest};
+use shoal_wire::proto::{BlockMetadata, BlocksReceipt, PutBlocks};
+use shoal_wire::status::is_connection_error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,13 +20,6 @@ use tonic::Status;
 
 /// Blocks that wait for one worker's connection; more wait with the sender.
 const BLOCKS_UNDER_WAY: usize = 4;
-
-/// A worker with the blocks of a data set that it holds.
-#[derive(Debug, Clone)]
-pub(crate) struct Holder {
-    pub(crate) member: Member,
-    pub(crate) blocks: Vec<BlockId>,
-}
 
 /// A data set on its way to the workers. Block b goes to worker `b mod n`.
 pub(crate) struct Placement {
@@ -182,17 +175,4 @@ impl<'a> Spreader<'a> {
         }
         Ok(self.n_rows)
     }
-}
-
-/// Tells workers to let go of a run, a data set, or both. One that does not hear it is gone and has let go of everything.
-pub(crate) async fn release(members: Vec<Member>, run: &str, data_set: &str) {
-    let release = |member: Member| {
-        let request = ReleaseRequest { run: run.to_owned(), data_set: data_set.to_owned() };
-        async move {
-            if let Err(status) = member.shards().release(request).await {
-                tracing::debug!(worker = member.id, %status, "release was not heard");
-            }
-        }
-    };
-    futures::future::join_all(members.into_iter().map(release)).await;
 }

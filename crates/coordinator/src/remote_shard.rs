@@ -1,6 +1,6 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
-use crate::remote::{Holders, impossible};
+use crate::holders::{Holders, impossible};
 use shoal_clustering::{ClusteringError, DistanceSums, Draw, Partial, Picked, QueryRows, Shard, Spread};
 use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};

@@ -58,3 +58,8 @@ pub fn one_line(status: &Status) -> String {
     }
     format!("{name}: {message}")
 }
+
+/// Whether the connection broke, before or within a call: gRPC reports that under any of these.
+pub fn is_connection_error(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+}

@@ -2,24 +2,16 @@
 
 use super::lloyd::{Lloyd, Progress};
 use super::seed::seed;
+use super::size::sets_per_question;
 use crate::answers::Partial;
 use crate::error::ClusteringError;
-use crate::observer::{Event, Observer, PassRecord, Phase};
+use crate::observer::{Event, Observer, PassRecord, Phase, emit};
 use crate::questions::Shard;
 use shoal_domain::{Centroids, job::Init};
-
-/// Numbers that one question may carry down; a partial carries four times as many bytes up. 1 Mi centroids values are
-/// 4 MiB down and 16 MiB up, well under what a message may have (`shoal_wire::MAX_MESSAGE_BYTES`).
-const MAX_VALUES_PER_QUESTION: usize = 1 << 20;
 
 /// A row is moved when that lowers the inertia by more than this share of it. What a single row can gain shrinks with the
 /// number of rows, so large data sets are left where Lloyd rests.
 const MIN_GAIN: f64 = 1e-7;
-
-/// How many sets of centroids, of so many values each, one question may hold; at least 1.
-pub(super) fn sets_per_question(n_values: usize) -> usize {
-    (MAX_VALUES_PER_QUESTION / n_values.max(1)).max(1)
-}
 
 /// Where a fit starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,9 +161,4 @@ fn assign(shard: &dyn Shard, sets: Vec<Centroids>) -> Result<Vec<Partial>, Clust
         partials.extend(shard.assign(sets)?);
     }
     Ok(partials)
-}
-
-/// Tells the observer, who may cancel.
-pub(crate) fn emit(observer: &mut dyn Observer, event: Event) -> Result<(), ClusteringError> {
-    if observer.event(event).is_break() { Err(ClusteringError::Cancelled) } else { Ok(()) }
 }

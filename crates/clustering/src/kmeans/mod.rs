@@ -7,7 +7,7 @@
 mod fit;
 mod lloyd;
 mod seed;
+mod size;
 
-pub(crate) use fit::emit;
 pub use fit::{Fit, FitParams, Start, fit};
 pub use lloyd::{Lloyd, Progress};

@@ -4,11 +4,11 @@
 //! random number, and the first to arrive are chosen. A race needs one pass, merges by taking the earlier rows, and does
 //! not depend on where rows are.
 
-use super::fit::{emit, sets_per_question};
+use super::size::sets_per_question;
 use crate::answers::PickedRow;
 use crate::cpu::squared_distance;
 use crate::error::ClusteringError;
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
 use shoal_domain::{Centroids, job::Init};
 use shoal_stats::RandomStream;
