@@ -221,7 +221,7 @@ pub const MAX_CLUSTERS: usize = 65_536;
 /// The most starts of one run: they advance together, so each costs memory on every worker.
 pub const MAX_STARTS: usize = 1_000;
 
-/// The most rows of a sampled silhouette: its standard error is then below 0.002 whatever the data.
+/// The most rows of a sampled silhouette: its standard error is then at most 0.0032 whatever the data.
 pub const MAX_SAMPLE: usize = 100_000;
 
 /// How the first centroids are chosen.
