@@ -6,6 +6,7 @@
 
 mod columns;
 mod error;
+mod paged;
 mod rfm;
 mod source;
 

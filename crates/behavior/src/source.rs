@@ -2,7 +2,7 @@
 
 use crate::columns::{column_type, query_error};
 use crate::error::BehaviorError;
-use crate::rfm;
+use crate::{paged, rfm};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
@@ -38,7 +38,7 @@ impl FeatureSource {
         let (table, features) = match (&spec.purchases, &spec.features) {
             (Some(purchases), _) => {
                 // An aggregate may use every core: its result is sorted.
-                let lines = open_files(spec, options, SessionConfig::new()).await?;
+                let lines = open_files(spec, options, SessionConfig::new()).await?.table;
                 let table = rfm::features(lines, purchases, &spec.path).await?;
                 (table, rfm::FEATURES.map(str::to_owned).to_vec())
             }
@@ -46,7 +46,7 @@ impl FeatureSource {
                 // One partition reads the files in the order of their names, and their rows in order.
                 let config = SessionConfig::new().with_target_partitions(1);
                 let files = open_files(spec, options, config).await?;
-                (ready_features(files, spec)?, features.clone().unwrap_or_default())
+                (ready_features(files, spec).await?, features.clone().unwrap_or_default())
             }
         };
         let features = FeatureNames::new(features)?;
@@ -73,13 +73,6 @@ impl FeatureSource {
         self.table.clone().execute_stream().await.map_err(query_error(&self.path))
     }
 
-    /// Reads the ids alone.
-    pub async fn ids(&self) -> Result<SendableRecordBatchStream, BehaviorError> {
-        let id = self.table.schema().field(0).name().clone();
-        let ids = self.table.clone().select(vec![ident(id)]).map_err(query_error(&self.path))?;
-        ids.execute_stream().await.map_err(query_error(&self.path))
-    }
-
     /// An error of the stream, with the path.
     pub fn read_error(&self, error: DataFusionError) -> BehaviorError {
         query_error(&self.path)(error)
@@ -87,14 +80,15 @@ impl FeatureSource {
 }
 
 /// Finds the columns of ready features and casts numbers to float64.
-fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, BehaviorError> {
-    let schema = files.schema().as_arrow().clone();
+async fn ready_features(files: OpenFiles, spec: &SourceSpec) -> Result<DataFrame, BehaviorError> {
+    let schema = files.table.schema().as_arrow().clone();
     let id = spec.id.clone().unwrap_or_default();
     let mut columns = vec![match column_type(&schema, "source.id", &id, &spec.path)? {
         // How a file encodes its ids is not part of their type.
         DataType::Dictionary(_, values) => cast(ident(&id), (**values).clone()).alias(&id),
         _ => ident(&id),
     }];
+    let mut names = vec![id.as_str()];
     let features = spec.features.iter().flatten().map(|feature| ("source.features", feature));
     for (field, column) in features.chain(spec.weight.iter().map(|weight| ("source.weight", weight))) {
         let data_type = column_type(&schema, field, column, &spec.path)?;
@@ -104,21 +98,45 @@ fn ready_features(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, Beha
             return Err(BehaviorError::ColumnType { field, column, actual, wanted: "a number" });
         }
         if *column == id {
-            let (column, actual) = (id, "the id".to_owned());
+            let (column, actual) = (id.clone(), "the id".to_owned());
             return Err(BehaviorError::ColumnType { field, column, actual, wanted: "another column" });
         }
         let is_feature = spec.features.iter().flatten().any(|feature| feature == column);
         let alias = if field == "source.weight" && is_feature { format!("{column} (weight)") } else { column.clone() };
         columns.push(cast(ident(column), DataType::Float64).alias(alias));
+        if !is_feature || field == "source.features" {
+            names.push(column);
+        }
     }
-    files.select(columns).map_err(query_error(&spec.path))
+    let files = files.by_pages(&names).await;
+    files.and_then(|files| files.select(columns)).map_err(query_error(&spec.path))
+}
+
+/// Files that the engine can read.
+struct OpenFiles {
+    table: DataFrame,
+    context: SessionContext,
+    location: String,
+    /// What the names of the files end with.
+    ending: String,
+    format: FileFormat,
+}
+
+impl OpenFiles {
+    /// The same files; Parquet on this machine's disk is read by pages, of the named columns alone.
+    async fn by_pages(self, columns: &[&str]) -> Result<DataFrame, DataFusionError> {
+        match self.format == FileFormat::Parquet && self.location.starts_with("file:") {
+            true => paged::open(&self.context, &self.table, columns, &self.location, &self.ending).await,
+            false => Ok(self.table),
+        }
+    }
 }
 
 async fn open_files(
     spec: &SourceSpec,
     options: &StoreOptions,
     config: SessionConfig,
-) -> Result<DataFrame, BehaviorError> {
+) -> Result<OpenFiles, BehaviorError> {
     let mut config = config.with_batch_size(BATCH_ROWS);
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
@@ -140,16 +158,17 @@ async fn open_files(
     let files = match format {
         FileFormat::Parquet => {
             let options = ParquetReadOptions { file_extension: &ending, ..Default::default() };
-            context.read_parquet(location, options).await
+            context.read_parquet(location.clone(), options).await
         }
         FileFormat::Csv => {
             let options = CsvReadOptions::new().file_extension(&ending);
             let guessed = context.read_csv(location.clone(), options.clone()).await.map_err(query_error(&spec.path))?;
             let schema = with_fractions(guessed.schema().as_arrow(), spec);
-            context.read_csv(location, options.schema(&schema)).await
+            context.read_csv(location.clone(), options.schema(&schema)).await
         }
     };
-    files.map_err(query_error(&spec.path))
+    let table = files.map_err(query_error(&spec.path))?;
+    Ok(OpenFiles { table, context, location, ending, format })
 }
 
 /// The guessed schema of CSV files, whose first lines need not show that a column of numbers has fractions.

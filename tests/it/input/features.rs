@@ -148,6 +148,26 @@ fn a_folder_is_read_in_the_order_of_its_names() {
     }
 }
 
+/// Exports grow columns and change their order; a folder of them is still one table.
+#[test]
+fn files_of_a_folder_may_differ_in_their_columns() {
+    let folder = Folder::new();
+    let narrow = vec![("y", floats([3.0, 4.0])), ("id", integers([3, 4]))];
+    let wide = vec![
+        ("id", integers([1, 2])),
+        ("note", texts(["a", "b"])),
+        ("x", floats([0.5, 1.5])),
+        ("y", floats([7.0, 8.0])),
+    ];
+    folder.write_parquet("a.parquet", wide);
+    folder.write_parquet("b.parquet", narrow);
+    let data = read_well(&ready(&folder.path(""), &["y", "x"]));
+    assert_eq!(column(&data, 0), [7.0, 8.0, 3.0, 4.0]);
+    let x = column(&data, 1);
+    assert!(x[..2] == [0.5, 1.5] && x[2].is_nan() && x[3].is_nan(), "{x:?}");
+    assert_eq!(data.blocks[0].ids.as_primitive::<Int64Type>().values(), &[1, 2, 3, 4]);
+}
+
 #[test]
 fn reading_again_gives_the_same_rows() {
     let folder = Folder::new();
