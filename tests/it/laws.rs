@@ -7,6 +7,7 @@ mod same_bits;
 
 mod empty_clusters;
 mod labels;
+mod passes;
 mod picked;
 mod prepare;
 mod segments;

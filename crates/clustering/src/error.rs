@@ -27,6 +27,12 @@ pub enum ClusteringError {
     /// All weights are 0.
     #[error("the sample weights of all rows are 0")]
     NoWeight,
+    /// The weights are of a size that their exact sums are not made for.
+    #[error("source.weight: the largest weight is {weight:e}; it must lie between 1e-60 and 1e60, so rescale them")]
+    WeightRange {
+        /// The largest weight.
+        weight: f64,
+    },
     /// A value is missing and the job says that none may be.
     #[error("row {row}, column `{column}`: the value is missing (prepare.missing can drop or fill it)")]
     Missing {

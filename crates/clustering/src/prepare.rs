@@ -165,6 +165,7 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     let columns = scaling.iter().enumerate().map(column_of).collect();
     let weight_exponent = match profile.max_weight() {
         Some(0.0) => return Err(ClusteringError::NoWeight),
+        Some(weight) if !(1e-60..=1e60).contains(&weight) => return Err(ClusteringError::WeightRange { weight }),
         weight => weight.map(|weight| power_above(weight) - WEIGHT_BITS),
     };
     Ok(Fitted {

@@ -45,6 +45,25 @@ impl ExactSum {
         self.digits[first] += (shifted & 0xffff_ffff) as i64;
         self.digits[first + 1] += ((shifted >> 32) & 0xffff_ffff) as i64;
         self.digits[first + 2] += (shifted >> 64) as i64;
+        self.count_addition();
+    }
+
+    /// Adds `value x 2^exponent`. The product must lie within what float64 numbers cover: no bit below 2^-1074, none from
+    /// 2^1024 on.
+    pub fn add_integer(&mut self, value: i128, exponent: i32) {
+        let position = u32::try_from(exponent - LOWEST_EXPONENT).expect("no bit lies below the lowest digit");
+        let (first, shift) = ((position / DIGIT_BITS) as usize, position % DIGIT_BITS);
+        let magnitude = value.unsigned_abs();
+        let sign = if value < 0 { -1 } else { 1 };
+        let (low, high) = (magnitude << shift, magnitude.checked_shr(128 - shift).unwrap_or(0));
+        for digit in 0..4 {
+            self.digits[first + digit] += sign * ((low >> (DIGIT_BITS * digit as u32)) & 0xffff_ffff) as i64;
+        }
+        self.digits[first + 4] += sign * high as i64;
+        self.count_addition();
+    }
+
+    fn count_addition(&mut self) {
         self.unsettled += 1;
         if self.unsettled == MAX_UNSETTLED {
             self.settle();
@@ -142,6 +161,22 @@ mod tests {
         check(&[5e-324, 5e-324], 1e-323);
         check(&[-1.5, -2.25], -3.75);
         check(&[1.0, 2f64.powi(-53), 2f64.powi(-105)], 1.0 + f64::EPSILON);
+    }
+
+    #[test]
+    fn integers_of_any_scale_add_like_numbers() {
+        let mut sum = ExactSum::default();
+        sum.add_integer(i128::MAX, -200);
+        sum.add_integer(-i128::MAX, -200);
+        sum.add_integer(3, -2);
+        sum.add_integer(-(1 << 100), 31);
+        sum.add(2f64.powi(131));
+        assert_eq!(sum.value(), 0.75);
+        sum.add_integer(i128::MIN, -127);
+        assert_eq!(sum.value(), -0.25);
+        sum.add_integer(1, LOWEST_EXPONENT);
+        sum.add(0.25);
+        assert_eq!(sum.value(), 5e-324);
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! A row of weight 2 is that row twice, and a row of weight 0 is none.
 
 use super::{centroids_at, fit_from, fit_no_scale};
-use crate::fixtures::{Table, blobs, noise};
-use shoal_clustering::Rows;
+use crate::fixtures::{Table, blobs, job, noise};
+use shoal_clustering::{Rows, segment};
 use shoal_clustering::kmeans::Fit;
 use shoal_clustering::prepare::Fitted;
 
@@ -63,4 +63,22 @@ fn rows_without_weight_hold_no_cluster() {
     let (with_weights, without_rows) = fit_both(&table, &[vec![1.0], vec![100.0]]);
     assert!(with_weights.partial.weights.iter().all(|weight| *weight > 0), "{:?}", with_weights.partial);
     assert_eq!(with_weights.centroids, without_rows.centroids);
+}
+
+/// Weights may be counts, shares or money; what no sum could hold is refused in one line.
+#[test]
+fn weights_may_be_of_any_sensible_size() {
+    for exponent in [-59, -12, 12, 59] {
+        let size = 10f64.powi(exponent);
+        let weights = noise(300, 41).iter().map(|value| (1.0 + value) * size).collect();
+        let table = Table::new(blobs(300, 2, 3, 41)).with_weights(weights);
+        let segmentation = segment(&table.rows(), &job(3), None, &mut ()).expect("the job can be done");
+        let per_weight = segmentation.model.inertia / size;
+        assert!(per_weight > 1.0 && per_weight < 1e3, "1e{exponent}: {per_weight}");
+    }
+    for weight in [1e-61, 1e61] {
+        let table = Table::new(blobs(300, 2, 3, 41)).with_weights(vec![weight; 300]);
+        let error = segment(&table.rows(), &job(3), None, &mut ()).expect_err("no sum could hold it");
+        assert!(error.to_string().starts_with("source.weight: the largest weight is 1e"), "{error}");
+    }
 }

@@ -24,7 +24,7 @@ pub(super) struct DistanceQuery<'a> {
 
 impl DistanceQuery<'_> {
     /// Adds the distances to the block's rows, whose clusters are `labels`, to `sums` (n_rows x n_clusters, in units).
-    pub(super) fn add(&self, block: &Block, labels: &[u32], isa: Isa, sums: &mut [i128]) {
+    pub(super) fn add(&self, block: &Block, labels: &[u16], isa: Isa, sums: &mut [i128]) {
         match isa {
             // SAFETY: an `Isa` other than Portable comes from `Isa::detect`, which saw these features on this machine.
             #[cfg(target_arch = "x86_64")]
@@ -39,18 +39,18 @@ impl DistanceQuery<'_> {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
-fn add_avx512(query: &DistanceQuery<'_>, block: &Block, labels: &[u32], sums: &mut [i128]) {
+fn add_avx512(query: &DistanceQuery<'_>, block: &Block, labels: &[u16], sums: &mut [i128]) {
     add_tiles(query, block, labels, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn add_avx2(query: &DistanceQuery<'_>, block: &Block, labels: &[u32], sums: &mut [i128]) {
+fn add_avx2(query: &DistanceQuery<'_>, block: &Block, labels: &[u16], sums: &mut [i128]) {
     add_tiles(query, block, labels, sums);
 }
 
 #[inline(always)]
-fn add_tiles(query: &DistanceQuery<'_>, block: &Block, labels: &[u32], sums: &mut [i128]) {
+fn add_tiles(query: &DistanceQuery<'_>, block: &Block, labels: &[u16], sums: &mut [i128]) {
     let (n_features, n_clusters) = (query.n_features, query.n_clusters);
     // Adding and subtracting 1.5 x 2^52 units leaves a multiple of the unit.
     let rounder = query.unit * 1.5 * (1u64 << 52) as f64;

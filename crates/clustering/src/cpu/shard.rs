@@ -3,14 +3,18 @@
 use super::Isa;
 use super::assign::{Assigner, Nearest};
 use super::distances::DistanceQuery;
+use super::inertia::Exponents;
+use super::memory::{Memories, tie};
 use super::moves::MoveCriterion;
+use super::pass::Pass;
 use super::slab::Packer;
 use crate::answers::{DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
-use std::sync::{Arc, Mutex, PoisonError};
+use shoal_stats::ExactSum;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The CPU with a pool of threads.
 #[derive(Clone)]
@@ -53,6 +57,10 @@ impl CpuDevice {
         CpuShard {
             device: self.clone(),
             units: preparation.units(),
+            exponents: Exponents::new(preparation),
+            tie: tie(preparation),
+            squares: OnceLock::new(),
+            memories: Mutex::new(Memories::new(&blocks)),
             weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
             blocks,
             labels: Mutex::new(None),
@@ -83,9 +91,16 @@ pub struct CpuShard {
     device: CpuDevice,
     /// Step of each column's grid.
     units: Vec<f64>,
+    exponents: Exponents,
     weight_unit: f64,
+    /// A difference of distances that float64 may not see.
+    tie: f64,
     /// In ascending order.
     blocks: Vec<Block>,
+    /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
+    squares: OnceLock<ExactSum>,
+    /// What Lloyd passes have found. Locked only to take memories out and to put them back, never during a pass.
+    memories: Mutex<Memories>,
     /// Labels of all blocks for the centroids that were asked last; the silhouette asks for the same ones block after
     /// block. Locked only to read or replace the pointer, never while labels are computed.
     labels: Mutex<Option<Arc<Labelled>>>,
@@ -94,7 +109,7 @@ pub struct CpuShard {
 struct Labelled {
     centroids: Centroids,
     /// One vector a block, in block order.
-    labels: Vec<Vec<u32>>,
+    labels: Vec<Vec<u16>>,
 }
 
 /// A block with what was found for its rows.
@@ -124,39 +139,22 @@ impl CpuShard {
         answer
     }
 
-    /// Sums of one block in grid order: exact, since a float64 holds the sum of a block's grid values.
-    fn add_to_partial(&self, partial: &mut Partial, assigned: &Assigned<'_>) {
-        let Assigned { block, nearest: Nearest { labels, squares, .. } } = assigned;
-        let mut inertia = 0.0;
-        match block.weights() {
-            None => {
-                let mut sums = vec![0.0f64; partial.sums.len()];
-                for ((row, label), square) in block.values().chunks_exact(self.units.len()).zip(labels).zip(squares) {
-                    let cluster = *label as usize;
-                    let sum = &mut sums[cluster * self.units.len()..(cluster + 1) * self.units.len()];
-                    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
-                    partial.counts[cluster] += 1;
-                    partial.weights[cluster] += 1;
-                    inertia += square;
-                }
-                for (sum, (addend, unit)) in partial.sums.iter_mut().zip(sums.iter().zip(self.units.iter().cycle())) {
-                    *sum += (addend / unit) as i128;
-                }
-            }
-            Some(weights) => {
-                for (row_idx, (label, weight)) in labels.iter().zip(weights).enumerate() {
-                    let cluster = *label as usize;
-                    let sum = &mut partial.sums[cluster * self.units.len()..(cluster + 1) * self.units.len()];
-                    for ((sum, value), unit) in sum.iter_mut().zip(block.row(row_idx)).zip(&self.units) {
-                        *sum += i128::from(*weight) * (f64::from(*value) / unit) as i128;
-                    }
-                    partial.counts[cluster] += 1;
-                    partial.weights[cluster] += i128::from(*weight);
-                    inertia += *weight as f64 * self.weight_unit * squares[row_idx];
-                }
-            }
-        }
-        partial.inertia.add(inertia);
+    /// Folds the blocks into one answer on all threads, without assigning them.
+    fn fold_blocks<A: Merge + Send>(&self, empty: impl Fn() -> A + Sync, add: impl Fn(&mut A, &Block) + Sync) -> A {
+        let fold = |mut answer: A, block: &Block| {
+            add(&mut answer, block);
+            answer
+        };
+        let parts = self.device.pool.install(|| self.blocks.par_iter().fold(&empty, fold).collect::<Vec<_>>());
+        let mut answer = empty();
+        parts.into_iter().for_each(|part| answer.merge(part));
+        answer
+    }
+
+    fn squares(&self) -> &ExactSum {
+        self.squares.get_or_init(|| {
+            self.fold_blocks(ExactSum::default, |squares, block| self.exponents.add_squares(block, squares))
+        })
     }
 
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
@@ -164,10 +162,10 @@ impl CpuShard {
             centroids,
             || Picked::new(n),
             |picked, Assigned { block, nearest }| {
-                for (row_idx, (label, square)) in nearest.labels.iter().zip(&nearest.squares).enumerate() {
+                for (row_idx, (label, square)) in nearest.labels().iter().zip(nearest.squares()).enumerate() {
                     let order = order(block.data_set_row(row_idx), block.weight(row_idx), *square);
                     picked.offer(order, block.data_set_row(row_idx), || {
-                        picked_row(block, row_idx, order, *label, *label)
+                        picked_row(block, row_idx, order, u32::from(*label), u32::from(*label))
                     });
                 }
             },
@@ -176,20 +174,17 @@ impl CpuShard {
 
     /// A draw by weight alone needs no distances.
     fn pick_by_weight(&self, draw: &Draw) -> Picked {
-        let add = |mut picked: Picked, block: &Block| {
-            for row_idx in 0..block.n_rows() {
-                let row = block.data_set_row(row_idx);
-                let weight = if draw.ignore_weights { 1 } else { block.weight(row_idx) };
-                let arrival = draw.stream.arrival(row, weight as f64);
-                picked.offer(arrival, row, || picked_row(block, row_idx, arrival, 0, 0));
-            }
-            picked
-        };
-        let empty = || Picked::new(draw.n);
-        let parts = self.device.pool.install(|| self.blocks.par_iter().fold(empty, add).collect::<Vec<_>>());
-        let mut picked = empty();
-        parts.into_iter().for_each(|part| picked.merge(part));
-        picked
+        self.fold_blocks(
+            || Picked::new(draw.n),
+            |picked, block| {
+                for row_idx in 0..block.n_rows() {
+                    let row = block.data_set_row(row_idx);
+                    let weight = if draw.ignore_weights { 1 } else { block.weight(row_idx) };
+                    let arrival = draw.stream.arrival(row, weight as f64);
+                    picked.offer(arrival, row, || picked_row(block, row_idx, arrival, 0, 0));
+                }
+            },
+        )
     }
 
     fn block_position(&self, block: BlockId) -> Result<usize, ClusteringError> {
@@ -207,7 +202,7 @@ impl CpuShard {
         let label = |block: &Block| {
             let mut nearest = Nearest::default();
             assigner.assign(block, &mut nearest);
-            nearest.labels
+            nearest.labels().to_vec()
         };
         let labels = self.device.pool.install(|| self.blocks.par_iter().map(label).collect());
         let labelled = Arc::new(Labelled { centroids: centroids.clone(), labels });
@@ -227,11 +222,19 @@ impl Shard for CpuShard {
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
-        let assign = |centroids: &Centroids| {
-            let empty = || Partial::empty(centroids.n_clusters(), centroids.n_features());
-            self.fold(centroids, empty, |partial, assigned| self.add_to_partial(partial, &assigned))
-        };
-        Ok(sets.iter().map(assign).collect())
+        let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let memories = lock().take(sets, &self.blocks);
+        let pass = Pass::new(&self.blocks, &self.units, self.device.isa, sets.iter().zip(memories), self.tie);
+        let of_threads = self.device.pool.broadcast(|_| pass.work());
+        let (mut partials, memories): (Vec<Partial>, Vec<_>) = pass.finish(of_threads).into_iter().unzip();
+        lock().put_back(memories.into_iter().flatten());
+        let squares = self.squares();
+        self.device.install(|| {
+            partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
+                partial.inertia = self.exponents.inertia(squares, partial, centroids);
+            });
+        });
+        Ok(partials)
     }
 
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {
@@ -257,9 +260,9 @@ impl Shard for CpuShard {
             || Picked::new(n),
             |picked, Assigned { block, nearest }| {
                 for row_idx in 0..block.n_rows() {
-                    let (label, square) = (nearest.labels[row_idx], nearest.squares[row_idx]);
+                    let (label, square) = (u32::from(nearest.labels()[row_idx]), nearest.squares()[row_idx]);
                     let weight = block.weight(row_idx) as f64;
-                    if !criterion.may_gain(label, square, nearest.leads[row_idx], weight) {
+                    if !criterion.may_gain(label, square, nearest.leads()[row_idx], weight) {
                         continue;
                     }
                     let (gain, target) = criterion.best(block.row(row_idx), label, square, weight);
@@ -278,8 +281,8 @@ impl Shard for CpuShard {
         let n_clusters = label_by.n_clusters();
         let add = |spread: &mut Spread, assigned: Assigned<'_>| {
             let mut sums = vec![(0.0, 0.0); n_clusters];
-            for (row_idx, label) in assigned.nearest.labels.iter().enumerate() {
-                let cluster = *label as usize;
+            for (row_idx, label) in assigned.nearest.labels().iter().enumerate() {
+                let cluster = usize::from(*label);
                 let square = super::squared_distance(assigned.block.row(row_idx), measure_from.row(cluster));
                 sums[cluster].0 += square.sqrt();
                 sums[cluster].1 += square;
@@ -298,7 +301,7 @@ impl Shard for CpuShard {
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
         let position = self.block_position(block)?;
-        let clusters = self.labelled(centroids).labels[position].clone();
+        let clusters = self.labelled(centroids).labels[position].iter().map(|label| u32::from(*label)).collect();
         Ok(QueryRows { values: self.blocks[position].values().to_vec(), clusters })
     }
 
@@ -307,7 +310,7 @@ impl Shard for CpuShard {
         let query = DistanceQuery { values, n_features: self.units.len(), n_clusters, unit };
         let labelled = self.labelled(centroids);
         let n_sums = values.len() / self.units.len() * n_clusters;
-        let add = |mut sums: Vec<i128>, (block, labels): (&Block, &Vec<u32>)| {
+        let add = |mut sums: Vec<i128>, (block, labels): (&Block, &Vec<u16>)| {
             query.add(block, labels, self.device.isa, &mut sums);
             sums
         };

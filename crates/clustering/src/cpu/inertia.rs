@@ -1,0 +1,110 @@
+//! Inertia from sums, without looking at any row again.
+//!
+//! For exact arithmetic the sum of `w |x - c|^2` over the rows of a cluster is `Q - 2 c . S + W |c|^2`, where Q is the sum
+//! of `w |x|^2`, S that of `w x` and W that of `w`. In floating point this form loses its digits, all of them when
+//! clusters are small and far from the origin, and must not be used. Here nothing is rounded: x and w are integers times
+//! powers of two, c has 24 bits, and all terms go into one superaccumulator. So the result is the inertia itself, rounded
+//! once when it is read, whatever the order of rows, and it costs nothing per row after Q, which does not depend on
+//! centroids.
+
+use crate::answers::Partial;
+use shoal_domain::prepare::GRID_BITS;
+use shoal_domain::{Block, Centroids, Preparation};
+use shoal_stats::ExactSum;
+
+/// The powers of two that the integers of a shard's sums are multiples of.
+#[derive(Debug, Clone)]
+pub(super) struct Exponents {
+    /// One a column.
+    columns: Vec<i32>,
+    /// 0 where there are no weights.
+    weight: i32,
+}
+
+impl Exponents {
+    pub(super) fn new(preparation: &Preparation) -> Self {
+        let columns = preparation.columns.iter().map(|column| column.unit_exponent).collect();
+        Self { columns, weight: preparation.weight_exponent.unwrap_or(0) }
+    }
+
+    /// Adds the sum of `w |x|^2` over the rows of a block.
+    pub(super) fn add_squares(&self, block: &Block, squares: &mut ExactSum) {
+        match block.weights() {
+            None => self.add_plain_squares(block, squares),
+            Some(weights) => self.add_weighted_squares(block, weights, squares),
+        }
+    }
+
+    /// A square has up to 80 bits from its column's unit on. Rounded to the upper 40, the upper and the lower parts of a
+    /// whole block are each added in float64 without rounding.
+    fn add_plain_squares(&self, block: &Block, squares: &mut ExactSum) {
+        let upper_unit = |exponent: &i32| libm::ldexp(1.0, 2 * exponent + GRID_BITS);
+        let rounders: Vec<f64> =
+            self.columns.iter().map(|exponent| upper_unit(exponent) * 1.5 * (1u64 << 52) as f64).collect();
+        let mut uppers = vec![0.0f64; self.columns.len()];
+        let mut lowers = uppers.clone();
+        for row in block.values().chunks_exact(self.columns.len()) {
+            for (((value, rounder), upper), lower) in row.iter().zip(&rounders).zip(&mut uppers).zip(&mut lowers) {
+                let square = f64::from(*value) * f64::from(*value);
+                let rounded = (square + rounder) - rounder;
+                *upper += rounded;
+                *lower += square - rounded;
+            }
+        }
+        uppers.into_iter().chain(lowers).for_each(|sum| squares.add(sum));
+    }
+
+    /// Of at most 112 bits each; the halves of so many integers are added in 128 bits.
+    fn add_weighted_squares(&self, block: &Block, weights: &[u64], squares: &mut ExactSum) {
+        let per_unit: Vec<f64> = self.columns.iter().map(|exponent| libm::ldexp(1.0, -exponent)).collect();
+        let mut uppers = vec![0i128; self.columns.len()];
+        let mut lowers = uppers.clone();
+        for (row, weight) in block.values().chunks_exact(self.columns.len()).zip(weights) {
+            for (column, (value, per_unit)) in row.iter().zip(&per_unit).enumerate() {
+                let integer = (f64::from(*value) * per_unit) as i128;
+                let square = i128::from(*weight) * integer * integer;
+                uppers[column] += square >> 64;
+                lowers[column] += square & i128::from(u64::MAX);
+            }
+        }
+        for (column, exponent) in self.columns.iter().enumerate() {
+            squares.add_integer(lowers[column], 2 * exponent + self.weight);
+            squares.add_integer(uppers[column], 2 * exponent + self.weight + 64);
+        }
+    }
+
+    /// The inertia of `partial`, whose rows are assigned to `centroids` and have the sum of squares `squares`.
+    pub(super) fn inertia(&self, squares: &ExactSum, partial: &Partial, centroids: &Centroids) -> ExactSum {
+        let mut inertia = squares.clone();
+        for (cluster, centroid) in centroids.rows().enumerate() {
+            let weight = partial.weights[cluster];
+            for ((value, sum), exponent) in centroid.iter().zip(partial.sum(cluster)).zip(&self.columns) {
+                let (mantissa, power) = decompose(*value);
+                add_product(&mut inertia, -2 * mantissa, *sum, power + exponent + self.weight);
+                add_product(&mut inertia, mantissa * mantissa, weight, 2 * power + self.weight);
+            }
+        }
+        inertia
+    }
+}
+
+/// A float32 as `integer x 2^power`.
+fn decompose(value: f32) -> (i128, i32) {
+    let bits = value.to_bits();
+    let biased = (bits >> 23 & 0xff) as i32;
+    let fraction = i128::from(bits & 0x7f_ffff);
+    // A normal number has a hidden leading bit; a subnormal one has the power of the smallest normal one.
+    let (mantissa, power) = if biased == 0 { (fraction, -149) } else { (fraction | 1 << 23, biased - 150) };
+    (if value.is_sign_negative() { -mantissa } else { mantissa }, power)
+}
+
+/// Adds `factor x integer x 2^exponent`; the factor has at most 48 bits.
+fn add_product(sum: &mut ExactSum, factor: i128, integer: i128, exponent: i32) {
+    match i64::try_from(integer) {
+        Ok(integer) => sum.add_integer(factor * i128::from(integer), exponent),
+        Err(_) => {
+            sum.add_integer(factor * (integer & i128::from(u64::MAX)), exponent);
+            sum.add_integer(factor * (integer >> 64), exponent + 64);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Instruction sets, and the one place where a kernel is compiled for each of them.
+
+use super::vector::{Plain, Vector};
+#[cfg(target_arch = "x86_64")]
+use super::vector_x86::{Avx2, Avx512};
+
+/// The instruction sets that the kernels were written for, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// x86-64 with AVX-512 F, BW, DQ, VL.
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// Whatever the target has.
+    Portable,
+}
+
+/// A computation over vectors of any width.
+///
+/// A tile has N vectors of rows, and G centroids are scored at a time: N x G sums, N columns and one centroid must fit
+/// the registers of the instruction set.
+pub(super) trait Kernel {
+    /// What it computes.
+    type Output;
+
+    /// Computes it.
+    ///
+    /// # Safety
+    ///
+    /// The caller has enabled the instruction set of V. Implementations are `#[inline(always)]`, so that they become part
+    /// of the function that enables it.
+    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) -> Self::Output;
+}
+
+impl Isa {
+    /// The best one that this machine has.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        // Each one has all of what the next one has.
+        match Self::detect() {
+            Self::Avx512 => true,
+            Self::Avx2 => self != Self::Avx512,
+            Self::Portable => self == Self::Portable,
+        }
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Runs a kernel. The machine must have the instruction set, which whoever holds on to an `Isa` has checked.
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            // SAFETY: an `Isa` other than Portable is only held after `is_available` or `detect` has seen it here.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { run_avx512(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: plain numbers need nothing.
+            _ => unsafe { kernel.run::<Plain, 1, 4>() },
+        }
+    }
+}
+
+/// 24 sums, 3 columns, 1 centroid: 28 of 32 registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function enables what the vector needs.
+    unsafe { kernel.run::<Avx512, 3, 8>() }
+}
+
+/// 12 sums, 3 columns, 1 centroid: 16 of 16 registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function enables what the vector needs.
+    unsafe { kernel.run::<Avx2, 3, 4>() }
+}

@@ -1,0 +1,277 @@
+//! Rows against all centroids: the one scoring kernel behind every question.
+//!
+//! Rows are taken in tiles of a few vectors, transposed so that a vector lane is a row, and scored against a few
+//! centroids at a time: `score = x . c - |c|^2 / 2`, whose largest value belongs to the nearest centroid, since |x|^2 is
+//! the same for all of them. Scores are float32. The winner is believed only if it leads the second by more than the
+//! rounding errors can explain; otherwise the row is decided by float64 distances, the lowest centroid on ties. So labels
+//! are the float64 argmin on every instruction set.
+
+use super::isa::Kernel;
+use super::packed::{GROUP, Group, PackedCentroids};
+use super::vector::Vector;
+use shoal_domain::{BLOCK_ROWS, Block};
+
+/// Most rows of a tile.
+pub(super) const MAX_TILE: usize = 48;
+const PADDED_ROWS: usize = BLOCK_ROWS + MAX_TILE;
+
+/// How far a winner is ahead, in one of two ways; 0 where the row had to be decided in float64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// A lower bound of half the difference of the squared distances to the second and to the nearest centroid.
+    Lead,
+    /// A lower bound of the difference of the distances themselves.
+    Gap,
+}
+
+/// What was found for some rows of a block, in the order in which they were given. Kept between blocks.
+pub(super) struct Scored {
+    /// The nearest centroid.
+    pub(super) labels: Box<[u16; PADDED_ROWS]>,
+    /// How far it is ahead.
+    pub(super) ahead: Box<[f32; PADDED_ROWS]>,
+    /// A tile, n_features x rows of the tile.
+    tile: Vec<f32>,
+}
+
+impl Default for Scored {
+    fn default() -> Self {
+        Self { labels: Box::new([0; PADDED_ROWS]), ahead: Box::new([0.0; PADDED_ROWS]), tile: Vec::new() }
+    }
+}
+
+/// Scores the listed rows of a block.
+pub(super) struct Score<'a> {
+    pub(super) packed: &'a PackedCentroids<'a>,
+    pub(super) block: &'a Block,
+    /// Rows of the block, at most BLOCK_ROWS.
+    pub(super) rows: &'a [u16],
+    pub(super) ahead: Ahead,
+    pub(super) scored: &'a mut Scored,
+}
+
+impl Kernel for Score<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
+        let Self { packed, block, rows, ahead, scored } = self;
+        let n_features = packed.n_features();
+        assert!(block.n_features() == n_features && rows.len() <= BLOCK_ROWS && V::LANES * N <= MAX_TILE);
+        assert!(rows.iter().all(|row| usize::from(*row) < block.n_rows()));
+        scored.tile.resize(n_features * MAX_TILE, 0.0);
+        let mut first = 0;
+        while first < rows.len() {
+            // What a whole tile would waste on a short rest, single vectors save.
+            let n_left = rows.len() - first;
+            let tile =
+                Tile { packed, block, rows: &rows[first..], next: &rows[(first + V::LANES * N).min(rows.len())..] };
+            // SAFETY: the caller has enabled V; the outputs have room for a tile more than a block has rows.
+            unsafe {
+                if n_left > V::LANES * (N - 1) {
+                    tile.score::<V, N, G>(
+                        ahead,
+                        &mut scored.tile,
+                        &mut scored.labels[first..],
+                        &mut scored.ahead[first..],
+                    );
+                    first += V::LANES * N;
+                } else {
+                    tile.score::<V, 1, G>(
+                        ahead,
+                        &mut scored.tile,
+                        &mut scored.labels[first..],
+                        &mut scored.ahead[first..],
+                    );
+                    first += V::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// A tile's worth of rows.
+struct Tile<'a> {
+    packed: &'a PackedCentroids<'a>,
+    block: &'a Block,
+    /// This tile's rows and those that follow.
+    rows: &'a [u16],
+    /// The rows of the next tile and those that follow.
+    next: &'a [u16],
+}
+
+impl Tile<'_> {
+    /// Scores N vectors of rows and writes what was found for them.
+    ///
+    /// # Safety
+    ///
+    /// V is enabled, all rows are rows of the block, `tile` holds n_features x MAX_TILE numbers.
+    #[inline(always)]
+    unsafe fn score<V: Vector, const N: usize, const G: usize>(
+        &self,
+        ahead: Ahead,
+        tile: &mut [f32],
+        labels: &mut [u16],
+        leads: &mut [f32],
+    ) {
+        let n_rows = self.rows.len().min(V::LANES * N);
+        assert!(labels.len() >= V::LANES * N && leads.len() >= V::LANES * N);
+        let mut is_certain = [0u32; N];
+        // SAFETY: see above; the outputs were just measured.
+        unsafe {
+            self.transpose::<V, N>(tile);
+            let best = best_of::<V, N, G>(self.packed, tile);
+            for n in 0..N {
+                let (norm, first, second) = (best.norms[n], best.scores[n], best.seconds[n]);
+                let error = norm.multiply_add(V::splat(self.packed.lead_per_norm), V::splat(self.packed.lead_min));
+                let lead = first.subtract(second);
+                // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
+                is_certain[n] = lead.greater(error);
+                let lead = lead.subtract(error);
+                let lead = match ahead {
+                    Ahead::Lead => lead,
+                    Ahead::Gap => {
+                        // d2 - d1 = (d2^2 - d1^2) / (d2 + d1), and (d2 + d1)^2 <= 2 (d2^2 + d1^2), which is four times
+                        // |x|^2 - s1 - s2. The error keeps that from being taken too small; the estimate's own error is
+                        // taken off.
+                        let mean_square = norm.subtract(first).subtract(second).add(error.add(error));
+                        let mean_square = mean_square.max(V::splat(f32::MIN_POSITIVE));
+                        let gap = lead.multiply(mean_square.reciprocal_sqrt_estimate());
+                        gap.multiply(V::splat(1.0 - 1.0 / 1024.0))
+                    }
+                };
+                best.winners[n].store_u16(labels.as_mut_ptr().add(n * V::LANES));
+                lead.store(leads.as_mut_ptr().add(n * V::LANES));
+            }
+        }
+        for n in 0..N {
+            let mut uncertain = !is_certain[n] & (u32::MAX >> (32 - V::LANES));
+            while uncertain != 0 {
+                let idx = n * V::LANES + uncertain.trailing_zeros() as usize;
+                uncertain &= uncertain - 1;
+                if idx < n_rows {
+                    labels[idx] = self.packed.decide(self.block.row(usize::from(self.rows[idx])));
+                    leads[idx] = 0.0;
+                }
+            }
+        }
+    }
+
+    /// Writes the rows as columns, n_features x (N x LANES); lanes without a row repeat the last one.
+    #[inline(always)]
+    unsafe fn transpose<V: Vector, const N: usize>(&self, tile: &mut [f32]) {
+        let n_features = self.packed.n_features();
+        let values = self.block.values().as_ptr();
+        let last = self.rows.len() - 1;
+        for n in 0..N {
+            let mut rows = [values; MAX_TILE];
+            for (lane, row) in rows.iter_mut().enumerate().take(V::LANES) {
+                // SAFETY: all rows are rows of the block.
+                *row = unsafe { values.add(usize::from(self.rows[(n * V::LANES + lane).min(last)]) * n_features) };
+            }
+            // SAFETY: the rows hold n_features numbers, the tile n_features x MAX_TILE.
+            unsafe {
+                V::transpose(&rows[..V::LANES], n_features, tile.as_mut_ptr().add(n * V::LANES), V::LANES * N);
+            }
+        }
+        for row in self.next.iter().take(V::LANES * N) {
+            let row = values.wrapping_add(usize::from(*row) * n_features);
+            for feature in (0..n_features).step_by(16) {
+                // SAFETY: a prefetch needs no good address.
+                unsafe { V::prefetch(row.wrapping_add(feature)) }
+            }
+        }
+    }
+}
+
+/// What scoring a tile finds for each lane.
+struct Best<V, const N: usize> {
+    /// The best score.
+    scores: [V; N],
+    /// The second best.
+    seconds: [V; N],
+    /// The centroid with the best score. As float32, which counts exactly far beyond the most clusters there may be.
+    winners: [V; N],
+    /// Squared norm of the row.
+    norms: [V; N],
+}
+
+/// Scores all centroids against a tile of n_features x (N x LANES) numbers.
+///
+/// # Safety
+///
+/// The caller has enabled the instruction set of V, and the tile is whole.
+#[inline(always)]
+unsafe fn best_of<V: Vector, const N: usize, const G: usize>(packed: &PackedCentroids<'_>, tile: &[f32]) -> Best<V, N> {
+    const { assert!(GROUP.is_multiple_of(G)) };
+    let n_features = packed.n_features();
+    assert!(tile.len() >= n_features * N * V::LANES);
+    // SAFETY: V is enabled; the tile is whole.
+    unsafe {
+        let mut best = Best {
+            scores: [V::splat(f32::NEG_INFINITY); N],
+            seconds: [V::splat(f32::NEG_INFINITY); N],
+            winners: [V::splat(0.0); N],
+            norms: [V::splat(0.0); N],
+        };
+        for feature in 0..n_features {
+            let columns = columns::<V, N>(tile, feature);
+            for n in 0..N {
+                best.norms[n] = columns[n].multiply_add(columns[n], best.norms[n]);
+            }
+        }
+        for group in packed.groups() {
+            let mut part = 0;
+            while part < group.n_centroids {
+                // Half a group of few centroids costs half.
+                if group.n_centroids - part <= GROUP / 2 {
+                    best.score_group::<{ GROUP / 2 }>(tile, &group, part);
+                    part += GROUP / 2;
+                } else {
+                    best.score_group::<G>(tile, &group, part);
+                    part += G;
+                }
+            }
+        }
+        best
+    }
+}
+
+/// One feature of all rows of a tile.
+#[inline(always)]
+unsafe fn columns<V: Vector, const N: usize>(tile: &[f32], feature: usize) -> [V; N] {
+    // SAFETY: the caller has enabled V, and the tile holds n_features x N x LANES numbers.
+    std::array::from_fn(|n| unsafe { V::load(tile.as_ptr().add((feature * N + n) * V::LANES)) })
+}
+
+impl<V: Vector, const N: usize> Best<V, N> {
+    /// Scores G centroids of a group, from `part` on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`best_of`].
+    #[inline(always)]
+    unsafe fn score_group<const G: usize>(&mut self, tile: &[f32], group: &Group<'_>, part: usize) {
+        // SAFETY: V is enabled, the tile is whole.
+        unsafe {
+            let mut scores: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[part + idx]); N]);
+            for (feature, centroids) in group.values.iter().enumerate() {
+                let columns = columns::<V, N>(tile, feature);
+                for idx in 0..G {
+                    let centroid = V::splat(centroids[part + idx]);
+                    for n in 0..N {
+                        scores[idx][n] = centroid.multiply_add(columns[n], scores[idx][n]);
+                    }
+                }
+            }
+            for (idx, scores) in scores.into_iter().enumerate() {
+                let cluster = V::splat((group.first + part + idx) as f32);
+                for n in 0..N {
+                    self.winners[n] = scores[n].select_greater(self.scores[n], cluster, self.winners[n]);
+                    self.seconds[n] = self.seconds[n].max(self.scores[n].min(scores[n]));
+                    self.scores[n] = self.scores[n].max(scores[n]);
+                }
+            }
+        }
+    }
+}
