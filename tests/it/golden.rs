@@ -9,9 +9,10 @@ use anyhow::Result;
 use arrow::array::AsArray;
 use arrow::datatypes::Int32Type;
 use serde::Deserialize;
-use shoal_clustering::kmeans::{Fit, FitParams, Start, fit};
+use shoal_clustering::kmeans::{FitParams, Start, fit};
 use shoal_clustering::prepare::fit_preparation;
-use shoal_clustering::{Rows, Shard, segment};
+use shoal_clustering::silhouette::silhouette_samples;
+use shoal_clustering::{Rows, segment};
 use shoal_domain::job::{JobSpec, KMeansSpec, PrepareSpec, Scale, Silhouette};
 use shoal_domain::model::Model;
 use shoal_domain::{Centroids, RawBlock};
@@ -146,23 +147,6 @@ fn model_of(rows: &dyn Rows, spec: &JobSpec, centroids: &[Vec<f64>]) -> Result<M
     Ok(model)
 }
 
-/// The silhouettes of the first `n` rows, by Rousseeuw's formula from the sums of their distances.
-fn silhouette_head(shard: &dyn Shard, found: &Fit, unit: f64, n: usize) -> Result<Vec<f64>> {
-    let rows = shard.query_rows(shard.block_ids()[0], &found.centroids)?;
-    let n_features = found.centroids.n_features();
-    let sums = shard.distance_sums(&rows.values[..n * n_features], &found.centroids, unit)?.0;
-    let counts = &found.partial.counts;
-    let of_row = |(own, sums): (&u32, &[i128])| {
-        let own = *own as usize;
-        let mean = |cluster: usize, n: u64| sums[cluster] as f64 * unit / n as f64;
-        let within = mean(own, counts[own] - 1);
-        let others = (0..counts.len()).filter(|cluster| *cluster != own);
-        let nearest = others.map(|cluster| mean(cluster, counts[cluster])).fold(f64::INFINITY, f64::min);
-        (nearest - within) / nearest.max(within)
-    };
-    Ok(rows.clusters.iter().zip(sums.chunks_exact(counts.len())).map(of_row).collect())
-}
-
 fn check_case(case: &Case) -> Result<()> {
     let name = format!("{:?}, {} clusters, weight {:?}", case.scale, case.n_clusters, case.sample_weight);
     let what = |what: &str| format!("{name}: {what}");
@@ -203,8 +187,9 @@ fn check_case(case: &Case) -> Result<()> {
             assert_near(&what("a centre"), f64::from(*value) + shift, *expected, 1e-5 * size);
         }
     }
-    let head = silhouette_head(shard.as_ref(), &found, fitted.preparation.distance_unit(), case.silhouette_head.len())?;
-    for (row, (actual, expected)) in head.iter().zip(&case.silhouette_head).enumerate() {
+    let (counts, unit) = (&found.partial.counts, fitted.preparation.distance_unit());
+    let silhouettes = silhouette_samples(shard.as_ref(), &found.centroids, counts, unit, &mut ())?;
+    for (row, (actual, expected)) in silhouettes.values.iter().zip(&case.silhouette_head).enumerate() {
         assert_near(&what(&format!("silhouette of row {row}")), *actual, *expected, 1e-5);
     }
 

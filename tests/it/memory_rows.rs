@@ -6,8 +6,8 @@
 use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::{
-    BlockLabels, ClusteringError, Description, Device, DistanceSums, Draw, Partial, Picked, Profile, QueryRows, Rows,
-    Shard, Spread,
+    BlockLabels, ClusteringError, Description, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, Profile,
+    QueryRows, Rows, Shard, Spread,
 };
 use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -178,7 +178,7 @@ impl Shard for FleetShard {
         self.holder(block)?.query_rows(block, centroids)
     }
 
-    fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError> {
-        self.ask(|shard| shard.distance_sums(values, centroids, unit))
+    fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError> {
+        self.ask(|shard| shard.distance_sums(query, question))
     }
 }

@@ -217,6 +217,18 @@ impl Merge for DistanceSums {
     }
 }
 
+/// What has to be known to compare rows: how they are labelled, and how far apart they are typically.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairQuestion {
+    /// Rows belong to the nearest of these.
+    pub centroids: Centroids,
+    /// Mean squared distance of each cluster's rows to its centroid; 0 where there are none. Decides which distances are
+    /// computed fast and which with care, so it has to be the same wherever a pair is computed.
+    pub mean_squares: Vec<f64>,
+    /// Sums are in this power of two of prepared units.
+    pub unit: f64,
+}
+
 /// The rows of a block, to be sent as a question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryRows {

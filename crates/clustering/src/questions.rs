@@ -1,8 +1,9 @@
 //! The questions that rows can be asked. Each goes to every holder of rows, and the answers merge.
 
-use crate::answers::{Description, DistanceSums, Partial, Picked, Profile, QueryRows, Spread};
+use crate::answers::{Description, DistanceSums, PairQuestion, Partial, Picked, Profile, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::prepare::Reading;
+use crate::silhouette::Silhouettes;
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery, RandomStream};
 
@@ -51,9 +52,20 @@ pub trait Shard: Send + Sync {
     /// The rows of one block with the clusters they belong to.
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError>;
 
-    /// For each of the given rows, the sum of its distances to the rows of every cluster, each distance rounded to a
-    /// multiple of `unit` (a power of two).
-    fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError>;
+    /// For each of the given rows, the sum of its distances to the rows of every cluster.
+    fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError>;
+
+    /// The silhouettes of all rows, from a shard that holds all there are; None from one that does not, whose rows have
+    /// to be brought together by [`Shard::query_rows`] and [`Shard::distance_sums`]. Both ways lead to the same bits.
+    /// `on_done` is told the share of the work that is done and may end it.
+    fn silhouettes(
+        &self,
+        question: &PairQuestion,
+        on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
+    ) -> Result<Option<Silhouettes>, ClusteringError> {
+        let _ = (question, on_done);
+        Ok(None)
+    }
 }
 
 /// A machine's part that can hold rows and answer for them.

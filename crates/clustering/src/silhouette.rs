@@ -1,10 +1,11 @@
 //! The silhouette (Rousseeuw 1987), exact or from a sample of rows.
 //!
 //! `s(i) = (b - a) / max(a, b)`, where a is the mean distance of row i to the other rows of its cluster and b the lowest
-//! mean distance to the rows of another cluster. Blocks of rows go down as a question, sums of their distances to every
-//! cluster come up; no matrix of distances exists anywhere.
+//! mean distance to the rows of another cluster. A shard that holds all rows compares each pair of them once. Otherwise
+//! blocks of rows go down as a question, and sums of their distances to every cluster come up. No matrix of distances
+//! exists anywhere, and both ways lead to the same bits.
 
-use crate::answers::QueryRows;
+use crate::answers::{PairQuestion, QueryRows};
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
@@ -59,31 +60,81 @@ pub fn silhouette(
     }
     let n_samples: u64 = counts.iter().sum();
     let mut tally = Tally::new(counts.len());
-    let n_together = (MAX_SUMS_PER_QUESTION / counts.len()).clamp(1, BLOCK_ROWS);
-    let mut ask = |query: QueryRows, n_wanted: u64| {
-        let rows = query.values.chunks(n_together * centroids.n_features()).zip(query.clusters.chunks(n_together));
-        for (values, clusters) in rows {
-            let sums = shard.distance_sums(values, centroids, unit)?;
-            for (own, sums) in clusters.iter().zip(sums.0.chunks_exact(counts.len())) {
-                tally.add(*own as usize, of_row(*own as usize, sums, counts, unit));
-            }
-            emit(observer, Event::Silhouette { n_done: tally.n_rows(), n_rows: n_wanted })?;
-        }
-        Ok::<(), ClusteringError>(())
-    };
-    match mode {
-        Mode::Exact => {
-            for block in shard.block_ids() {
-                ask(shard.query_rows(block, centroids)?, n_samples)?;
-            }
-        }
+    let silhouettes = match mode {
+        Mode::Exact => silhouette_samples(shard, centroids, counts, unit, observer)?,
         Mode::Sampled { n_rows, seed } => {
             let sample = sample(shard, centroids, n_rows, seed)?;
-            let n_wanted = sample.clusters.len() as u64;
-            ask(sample, n_wanted)?;
+            let mut asking = Asking::new(shard, centroids, counts, unit, sample.clusters.len() as u64)?;
+            asking.ask(&sample, observer)?;
+            asking.silhouettes
         }
-    }
+    };
+    let rows = silhouettes.clusters.iter().zip(&silhouettes.values);
+    rows.for_each(|(cluster, value)| tally.add(*cluster as usize, *value));
     Ok(Some(tally.score(n_samples, matches!(mode, Mode::Sampled { .. }))))
+}
+
+/// Computes the silhouette of every row as `centroids` label them; at least two clusters must have rows.
+pub fn silhouette_samples(
+    shard: &dyn Shard,
+    centroids: &Centroids,
+    counts: &[u64],
+    unit: f64,
+    observer: &mut dyn Observer,
+) -> Result<Silhouettes, ClusteringError> {
+    let n_rows: u64 = counts.iter().sum();
+    let mut asking = Asking::new(shard, centroids, counts, unit, n_rows)?;
+    let mut on_done = |share: f64| emit(observer, Event::Silhouette { n_done: (share * n_rows as f64) as u64, n_rows });
+    if let Some(silhouettes) = shard.silhouettes(&asking.question, &mut on_done)? {
+        return Ok(silhouettes);
+    }
+    for block in shard.block_ids() {
+        asking.ask(&shard.query_rows(block, centroids)?, observer)?;
+    }
+    Ok(asking.silhouettes)
+}
+
+/// Rows are compared with all others by asking every shard for the sums of their distances.
+struct Asking<'a> {
+    shard: &'a dyn Shard,
+    question: PairQuestion,
+    counts: &'a [u64],
+    /// Rows that will be asked about, for the records.
+    n_wanted: u64,
+    silhouettes: Silhouettes,
+}
+
+impl<'a> Asking<'a> {
+    fn new(
+        shard: &'a dyn Shard,
+        centroids: &Centroids,
+        counts: &'a [u64],
+        unit: f64,
+        n_wanted: u64,
+    ) -> Result<Self, ClusteringError> {
+        let spread = shard.spread(centroids, centroids)?;
+        let mean = |(sum, count): (&ExactSum, &u64)| if *count > 0 { sum.value() / *count as f64 } else { 0.0 };
+        let mean_squares = spread.squares.iter().zip(&spread.counts).map(mean).collect();
+        let question = PairQuestion { centroids: centroids.clone(), mean_squares, unit };
+        Ok(Self { shard, question, counts, n_wanted, silhouettes: Silhouettes::default() })
+    }
+
+    /// Asks about some rows, in as many questions as the size of the answers needs.
+    fn ask(&mut self, rows: &QueryRows, observer: &mut dyn Observer) -> Result<(), ClusteringError> {
+        let (n_clusters, n_features) = (self.counts.len(), self.question.centroids.n_features());
+        let n_together = (MAX_SUMS_PER_QUESTION / n_clusters).clamp(1, BLOCK_ROWS);
+        for (values, clusters) in rows.values.chunks(n_together * n_features).zip(rows.clusters.chunks(n_together)) {
+            let query = QueryRows { values: values.to_vec(), clusters: clusters.to_vec() };
+            let sums = self.shard.distance_sums(&query, &self.question)?;
+            for (own, sums) in clusters.iter().zip(sums.0.chunks_exact(n_clusters)) {
+                self.silhouettes.clusters.push(*own);
+                self.silhouettes.values.push(of_row(*own as usize, sums, self.counts, self.question.unit));
+            }
+            let n_done = self.silhouettes.values.len() as u64;
+            emit(observer, Event::Silhouette { n_done, n_rows: self.n_wanted })?;
+        }
+        Ok(())
+    }
 }
 
 /// Rows drawn with equal chances, with the clusters they belong to.
@@ -101,18 +152,34 @@ fn sample(shard: &dyn Shard, centroids: &Centroids, n: usize, seed: u64) -> Resu
     })
 }
 
-/// The silhouette of one row from its sums of distances to every cluster; 0 for the only row of a cluster, as
-/// Rousseeuw defines it.
+/// The silhouettes of rows, in the order of the data.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Silhouettes {
+    /// The cluster of each row.
+    pub clusters: Vec<u32>,
+    /// Its silhouette.
+    pub values: Vec<f64>,
+}
+
+/// The silhouette of one row from its sums of distances to every cluster.
 fn of_row(own: usize, sums: &[i128], counts: &[u64], unit: f64) -> f64 {
-    if counts[own] == 1 {
-        return 0.0;
-    }
-    let mean = |cluster: usize, n: u64| sums[cluster] as f64 * unit / n as f64;
-    let within = mean(own, counts[own] - 1);
+    let within = mean_distance(sums[own], unit, counts[own].max(2) - 1);
     let others = (0..counts.len()).filter(|cluster| *cluster != own && counts[*cluster] > 0);
-    let nearest = others.map(|cluster| mean(cluster, counts[cluster])).fold(f64::INFINITY, f64::min);
+    let nearest =
+        others.map(|cluster| mean_distance(sums[cluster], unit, counts[cluster])).fold(f64::INFINITY, f64::min);
+    silhouette_of(counts[own], within, nearest)
+}
+
+/// The mean of `n` distances from their sum in units.
+pub(crate) fn mean_distance(sum: i128, unit: f64, n: u64) -> f64 {
+    sum as f64 * unit / n as f64
+}
+
+/// The silhouette of a row from its mean distances within its cluster, which has so many rows, and to the nearest other
+/// one; 0 for the only row of a cluster, as Rousseeuw defines it.
+pub(crate) fn silhouette_of(n_own: u64, within: f64, nearest: f64) -> f64 {
     let larger = within.max(nearest);
-    if larger > 0.0 { (nearest - within) / larger } else { 0.0 }
+    if n_own > 1 && larger > 0.0 { (nearest - within) / larger } else { 0.0 }
 }
 
 /// Sums of silhouettes by cluster.

@@ -1,7 +1,7 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
 use crate::holders::{Holders, impossible};
-use shoal_clustering::{ClusteringError, DistanceSums, Draw, Partial, Picked, QueryRows, Shard, Spread};
+use shoal_clustering::{ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread};
 use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
 use shoal_wire::proto::{
@@ -152,14 +152,20 @@ impl Shard for FleetShard {
         Ok(rows)
     }
 
-    fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError> {
-        let (bytes, set) = (f32s_to_bytes(values).to_vec(), Some(centroids.into()));
-        let request = DistanceSumsRequest { run: self.run.clone(), values: bytes, centroids: set, unit };
+    fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError> {
+        let request = DistanceSumsRequest {
+            run: self.run.clone(),
+            values: f32s_to_bytes(&query.values).to_vec(),
+            centroids: Some((&question.centroids).into()),
+            unit: question.unit,
+            clusters: query.clusters.clone(),
+            mean_squares: question.mean_squares.clone(),
+        };
         let answers = self.workers.ask_all(|mut worker, _| {
             let request = request.clone();
             Box::pin(async move { worker.distance_sums(request).await })
         })?;
-        let n_sums = values.len() / self.n_features * centroids.n_clusters();
+        let n_sums = query.clusters.len() * question.centroids.n_clusters();
         self.workers.merge(answers, |sums: &DistanceSums| sums.0.len() == n_sums)
     }
 }

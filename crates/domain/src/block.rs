@@ -181,11 +181,13 @@ impl Block {
     }
 
     /// All values, n_rows x n_features, row-major.
+    #[inline]
     pub fn values(&self) -> &[f32] {
         &self.values[self.start..self.start + self.n_rows * self.n_features]
     }
 
     /// One row, n_features values.
+    #[inline]
     pub fn row(&self, row_idx: usize) -> &[f32] {
         &self.values()[row_idx * self.n_features..(row_idx + 1) * self.n_features]
     }
@@ -207,6 +209,7 @@ impl Block {
     }
 
     /// One weight a row, where the data set has weights.
+    #[inline]
     pub fn weights(&self) -> Option<&[u64]> {
         self.weights.as_deref()
     }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// of threads, workers and devices return the same bits.
 pub const GRID_BITS: i32 = 40;
 
+/// Bits of a distance between two rows relative to the largest one there may be.
+pub const DISTANCE_BITS: i32 = 64;
+
 /// Bits of a sample weight relative to the largest one.
 pub const WEIGHT_BITS: i32 = 32;
 
@@ -96,11 +99,15 @@ impl Preparation {
         self.columns.iter().map(ColumnPreparation::unit).collect()
     }
 
-    /// The step of the grid on which pair distances are rounded, so that their sums are exact too: 2^-40 of a bound of
-    /// the largest distance between two prepared rows.
-    pub fn distance_unit(&self) -> f64 {
+    /// A bound of the distance between two prepared rows, a power of two.
+    pub fn diameter(&self) -> f64 {
         let diameter_squared: f64 = self.columns.iter().map(|column| 4.0 * column.bound() * column.bound()).sum();
         let (_, exponent) = libm::frexp(libm::sqrt(diameter_squared));
-        libm::ldexp(1.0, exponent - GRID_BITS)
+        libm::ldexp(1.0, exponent)
+    }
+
+    /// The unit of sums of distances, so small that what is lost below it never counts.
+    pub fn distance_unit(&self) -> f64 {
+        libm::ldexp(self.diameter(), -DISTANCE_BITS)
     }
 }

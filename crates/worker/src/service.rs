@@ -3,7 +3,7 @@
 use crate::store::{DataSet, Store};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use shoal_clustering::{ClusteringError, Draw, Picked, Rows, Shard};
+use shoal_clustering::{ClusteringError, Draw, PairQuestion, Picked, QueryRows, Rows, Shard};
 use shoal_domain::{BlockId, Centroids, Preparation};
 use shoal_stats::DigitQuery;
 use shoal_wire::convert::{WireError, f32s_from_bytes, i128s_from_bytes, picked_to, required};
@@ -219,15 +219,28 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let (centroids, unit) = (centroids(request.centroids)?, request.unit);
         let values = f32s_from_bytes(&request.values, "values").map_err(invalid)?;
+        let (n_clusters, clusters) = (centroids.n_clusters(), request.clusters);
         let is_power_of_two = unit.is_normal() && unit > 0.0 && unit.to_bits().trailing_zeros() >= 52;
-        if !values.len().is_multiple_of(centroids.n_features()) || !is_power_of_two {
-            return Err(Status::invalid_argument("values: whole rows and a unit that is a power of two are needed"));
+        if !is_power_of_two {
+            return Err(Status::invalid_argument("unit: a power of two is needed"));
         }
-        if values.len() / centroids.n_features() * centroids.n_clusters() > MAX_DISTANCE_SUMS {
+        if values.len() != clusters.len() * centroids.n_features() {
+            return Err(Status::invalid_argument("values: as many rows are needed as there are clusters of rows"));
+        }
+        if clusters.iter().any(|cluster| *cluster as usize >= n_clusters) {
+            return Err(Status::invalid_argument("clusters: each must be one of the centroids"));
+        }
+        let is_magnitude = |square: &f64| square.is_finite() && *square >= 0.0;
+        if request.mean_squares.len() != n_clusters || !request.mean_squares.iter().all(is_magnitude) {
+            return Err(Status::invalid_argument("mean_squares: one finite number a centroid is needed, 0 or more"));
+        }
+        if clusters.len() * n_clusters > MAX_DISTANCE_SUMS {
             return Err(Status::invalid_argument(format!("values: at most {MAX_DISTANCE_SUMS} sums at a time")));
         }
         let held = centroids.clone();
-        let ask = move |shard: &dyn Shard| shard.distance_sums(&values, &centroids, unit);
+        let query = QueryRows { values, clusters };
+        let question = PairQuestion { centroids, mean_squares: request.mean_squares, unit };
+        let ask = move |shard: &dyn Shard| shard.distance_sums(&query, &question);
         let sums = self.ask_shard(&request.run, &[&held], ask).await?;
         Ok(Response::new((&sums).into()))
     }

@@ -2,9 +2,9 @@
 
 use super::{centroids_at, fit_from, fit_no_scale};
 use crate::fixtures::{Table, blobs, job, noise};
-use shoal_clustering::{Rows, segment};
 use shoal_clustering::kmeans::Fit;
 use shoal_clustering::prepare::Fitted;
+use shoal_clustering::{Rows, segment};
 
 /// Repeats each row as often as its weight says.
 fn repeated(table: &Table) -> Table {

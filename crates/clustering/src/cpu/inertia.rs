@@ -7,6 +7,8 @@
 //! once when it is read, whatever the order of rows, and it costs nothing per row after Q, which does not depend on
 //! centroids.
 
+use super::isa::{Isa, Kernel};
+use super::vector::Vector;
 use crate::answers::Partial;
 use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{Block, Centroids, Preparation};
@@ -28,30 +30,18 @@ impl Exponents {
     }
 
     /// Adds the sum of `w |x|^2` over the rows of a block.
-    pub(super) fn add_squares(&self, block: &Block, squares: &mut ExactSum) {
+    pub(super) fn add_squares(&self, block: &Block, isa: Isa, squares: &mut ExactSum) {
         match block.weights() {
-            None => self.add_plain_squares(block, squares),
+            None => self.add_plain_squares(block, isa, squares),
             Some(weights) => self.add_weighted_squares(block, weights, squares),
         }
     }
 
-    /// A square has up to 80 bits from its column's unit on. Rounded to the upper 40, the upper and the lower parts of a
-    /// whole block are each added in float64 without rounding.
-    fn add_plain_squares(&self, block: &Block, squares: &mut ExactSum) {
+    fn add_plain_squares(&self, block: &Block, isa: Isa, squares: &mut ExactSum) {
         let upper_unit = |exponent: &i32| libm::ldexp(1.0, 2 * exponent + GRID_BITS);
-        let rounders: Vec<f64> =
-            self.columns.iter().map(|exponent| upper_unit(exponent) * 1.5 * (1u64 << 52) as f64).collect();
-        let mut uppers = vec![0.0f64; self.columns.len()];
-        let mut lowers = uppers.clone();
-        for row in block.values().chunks_exact(self.columns.len()) {
-            for (((value, rounder), upper), lower) in row.iter().zip(&rounders).zip(&mut uppers).zip(&mut lowers) {
-                let square = f64::from(*value) * f64::from(*value);
-                let rounded = (square + rounder) - rounder;
-                *upper += rounded;
-                *lower += square - rounded;
-            }
-        }
-        uppers.into_iter().chain(lowers).for_each(|sum| squares.add(sum));
+        let rounders = self.columns.iter().map(|exponent| upper_unit(exponent) * 1.5 * (1u64 << 52) as f64).collect();
+        let sums = isa.run(PlainSquares { block, rounders });
+        sums.into_iter().for_each(|sum| squares.add(sum));
     }
 
     /// Of at most 112 bits each; the halves of so many integers are added in 128 bits.
@@ -85,6 +75,37 @@ impl Exponents {
             }
         }
         inertia
+    }
+}
+
+/// Sums of squares of a block's columns: first the upper parts, then the lower parts.
+///
+/// A square has up to 80 bits from its column's unit on. Rounded to the upper 40, the upper and the lower parts of a whole
+/// block are each added in float64 without rounding.
+struct PlainSquares<'a> {
+    block: &'a Block,
+    /// What rounds each column's squares when it is added and taken away again.
+    rounders: Vec<f64>,
+}
+
+impl Kernel for PlainSquares<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) -> Vec<f64> {
+        let n_features = self.rounders.len();
+        let mut sums = vec![0.0f64; 2 * n_features];
+        let (uppers, lowers) = sums.split_at_mut(n_features);
+        for row in self.block.values().chunks_exact(n_features) {
+            for (((value, rounder), upper), lower) in row.iter().zip(&self.rounders).zip(&mut *uppers).zip(&mut *lowers)
+            {
+                let square = f64::from(*value) * f64::from(*value);
+                let rounded = (square + rounder) - rounder;
+                *upper += rounded;
+                *lower += square - rounded;
+            }
+        }
+        sums
     }
 }
 

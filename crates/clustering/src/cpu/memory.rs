@@ -162,6 +162,5 @@ impl Memories {
 
 /// A difference of distances that float64 may take for none, twice over: d terms of squares of at most the diameter.
 pub(super) fn tie(preparation: &Preparation) -> f64 {
-    let diameter = libm::ldexp(preparation.distance_unit(), shoal_domain::prepare::GRID_BITS);
-    libm::ldexp((preparation.n_features() + 8) as f64 * diameter, -50)
+    libm::ldexp((preparation.n_features() + 8) as f64 * preparation.diameter(), -50)
 }

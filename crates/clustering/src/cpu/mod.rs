@@ -5,15 +5,16 @@
 //! than the rounding of their scores, the row is decided in float64 ([`tile`]).
 
 mod assign;
-mod distances;
 mod inertia;
 mod isa;
 mod memory;
 mod moves;
 mod packed;
+mod pairs;
 mod pass;
 mod rows;
 mod shard;
+mod silhouette;
 mod slab;
 mod sums;
 mod tile;

@@ -6,14 +6,16 @@
 //! ([`super::inertia`]).
 
 use super::assign::ALL_ROWS;
+use super::inertia::Exponents;
 use super::isa::{Isa, Kernel};
 use super::memory::{CHUNK_BLOCKS, ChunkMemory, Memory, Way};
 use super::packed::PackedCentroids;
-use super::sums::GridSums;
+use super::sums::{AddRows, GridSums, Move, MoveRows};
 use super::tile::{Ahead, Score, Scored};
 use super::vector::Vector;
 use crate::answers::Partial;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids};
+use shoal_stats::ExactSum;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,10 +30,20 @@ pub(super) struct Pass<'a> {
     blocks: &'a [Block],
     /// Grid step of each column.
     units: &'a [f64],
+    /// Given where the sum of squares has to be found on the way, as long as a block is at hand.
+    squares_of: Option<&'a Exponents>,
     isa: Isa,
     sets: Vec<SetPass<'a>>,
     /// The next chunk that a thread may take.
     next_chunk: AtomicUsize,
+}
+
+/// What the work of threads adds up to.
+pub(super) struct Work {
+    /// One a set.
+    sums: Vec<GridSums>,
+    /// Sum of `w |x|^2` over the rows, where it was asked for.
+    pub(super) squares: ExactSum,
 }
 
 impl<'a> Pass<'a> {
@@ -39,6 +51,7 @@ impl<'a> Pass<'a> {
     pub(super) fn new(
         blocks: &'a [Block],
         units: &'a [f64],
+        squares_of: Option<&'a Exponents>,
         isa: Isa,
         sets: impl Iterator<Item = (&'a Centroids, Option<Memory>)>,
         tie: f64,
@@ -50,27 +63,30 @@ impl<'a> Pass<'a> {
             });
             SetPass { packed: PackedCentroids::new(centroids), memory }
         };
-        Self { blocks, units, isa, sets: sets.map(set).collect(), next_chunk: AtomicUsize::new(0) }
+        Self { blocks, units, squares_of, isa, sets: sets.map(set).collect(), next_chunk: AtomicUsize::new(0) }
     }
 
     /// The part of one thread: chunk after chunk, until none are left.
-    pub(super) fn work<'s>(&'s self) -> Vec<GridSums> {
+    pub(super) fn work<'s>(&'s self) -> Work {
         let sums = |set: &SetPass<'_>| GridSums::new(set.packed.centroids().n_clusters(), self.units);
-        let mut sums: Vec<GridSums> = self.sets.iter().map(sums).collect();
+        let mut work = Work { sums: self.sets.iter().map(sums).collect(), squares: ExactSum::default() };
         let mut scratch = Scratch::default();
         loop {
             let chunk_idx = self.next_chunk.fetch_add(1, Ordering::Relaxed);
             let Some(blocks) = self.blocks.chunks(CHUNK_BLOCKS).nth(chunk_idx) else {
-                return sums;
+                return work;
             };
             let lock = |set: &'s SetPass<'_>| set.memory.as_ref().map(|(memory, _)| memory.chunk(chunk_idx));
             let mut memories: Vec<_> = self.sets.iter().map(lock).collect();
             let mut first_row = 0;
             for block in blocks {
                 let rows = first_row..first_row + block.n_rows();
-                for ((set, memory), sums) in self.sets.iter().zip(&mut memories).zip(&mut sums) {
+                for ((set, memory), sums) in self.sets.iter().zip(&mut memories).zip(&mut work.sums) {
                     let memory = memory.as_mut().and_then(|memory| set.remembered(memory, rows.clone()));
-                    self.isa.run(BlockPass { packed: &set.packed, block, memory, sums, scratch: &mut scratch });
+                    pass_block(self.isa, &set.packed, block, memory, sums, &mut scratch);
+                }
+                if let Some(exponents) = self.squares_of {
+                    exponents.add_squares(block, self.isa, &mut work.squares);
                 }
                 first_row = rows.end;
             }
@@ -78,10 +94,10 @@ impl<'a> Pass<'a> {
     }
 
     /// The partials of all sets, their inertia left out, and the memories.
-    pub(super) fn finish(self, of_threads: Vec<Vec<GridSums>>) -> Vec<(Partial, Option<Memory>)> {
+    pub(super) fn finish(self, of_threads: Vec<Work>) -> Vec<(Partial, Option<Memory>)> {
         let mut by_set: Vec<(Partial, Option<Memory>)> = self.sets.into_iter().map(SetPass::into_parts).collect();
         for of_thread in of_threads {
-            for (sums, (partial, _)) in of_thread.into_iter().zip(&mut by_set) {
+            for (sums, (partial, _)) in of_thread.sums.into_iter().zip(&mut by_set) {
                 sums.add_to(partial);
             }
         }
@@ -118,11 +134,16 @@ struct Scratch {
     scored: Scored,
     /// The rows that have to be looked at.
     stale: Box<[u16; BLOCK_ROWS]>,
+    moves: Box<[Move; BLOCK_ROWS]>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { scored: Scored::default(), stale: Box::new([0; BLOCK_ROWS]) }
+        Self {
+            scored: Scored::default(),
+            stale: Box::new([0; BLOCK_ROWS]),
+            moves: Box::new([Move::default(); BLOCK_ROWS]),
+        }
     }
 }
 
@@ -134,78 +155,91 @@ struct Remembered<'a> {
     is_filled: bool,
 }
 
-/// One block and one set of centroids.
-struct BlockPass<'a> {
-    packed: &'a PackedCentroids<'a>,
-    block: &'a Block,
-    memory: Option<Remembered<'a>>,
-    sums: &'a mut GridSums,
-    scratch: &'a mut Scratch,
+/// Assigns the rows of a block that may have changed their centroids, and brings the sums up to date.
+fn pass_block(
+    isa: Isa,
+    packed: &PackedCentroids<'_>,
+    block: &Block,
+    memory: Option<Remembered<'_>>,
+    sums: &mut GridSums,
+    scratch: &mut Scratch,
+) {
+    let Scratch { scored, stale, moves } = scratch;
+    let all = &ALL_ROWS[..block.n_rows()];
+    match memory {
+        Some(mut memory) if memory.is_filled => {
+            let n_stale = isa.run(Stale { until: memory.until, way: memory.way.to, stale });
+            let rows = &stale[..n_stale];
+            isa.run(Score { packed, block, rows, ahead: Ahead::Gap, scored });
+            let n_moves = memory.update(rows, scored, moves);
+            isa.run(MoveRows { sums, block, moves: &moves[..n_moves] });
+        }
+        Some(memory) => {
+            isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
+            memory.labels.copy_from_slice(&scored.labels[..all.len()]);
+            memory
+                .until
+                .iter_mut()
+                .zip(scored.ahead.iter())
+                .for_each(|(until, ahead)| *until = memory.way.mark(*ahead));
+            isa.run(AddRows { sums, block, labels: memory.labels });
+        }
+        None => {
+            isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
+            isa.run(AddRows { sums, block, labels: &scored.labels[..all.len()] });
+        }
+    }
 }
 
-impl Kernel for BlockPass<'_> {
-    type Output = ();
+impl Remembered<'_> {
+    /// Takes over what was found for the rows that had to be looked at, and lists those that changed; how many they are.
+    fn update(&mut self, rows: &[u16], scored: &Scored, moves: &mut [Move; BLOCK_ROWS]) -> usize {
+        let mut n_moves = 0;
+        for ((row, new), ahead) in rows.iter().zip(scored.labels.iter()).zip(scored.ahead.iter()) {
+            let (label, until) = (&mut self.labels[usize::from(*row)], &mut self.until[usize::from(*row)]);
+            // Written anyway and kept only if it is a move: which rows move, no branch can foresee.
+            moves[n_moves] = Move { row: *row, from: *label, to: *new };
+            n_moves += usize::from(*label != *new);
+            *label = *new;
+            *until = self.way.mark(*ahead);
+        }
+        n_moves
+    }
+}
+
+/// Lists the rows whose centroids may have changed; how many they are.
+struct Stale<'a> {
+    until: &'a [f32],
+    way: f32,
+    stale: &'a mut [u16; BLOCK_ROWS],
+}
+
+impl Kernel for Stale<'_> {
+    type Output = usize;
 
     #[inline(always)]
-    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
-        let Self { packed, block, memory, sums, scratch: Scratch { scored, stale } } = self;
-        let all = &ALL_ROWS[..block.n_rows()];
-        let rows = match &memory {
-            // SAFETY: the caller has enabled V.
-            Some(memory) if memory.is_filled => unsafe { stale_rows::<V>(memory, stale) },
-            _ => all,
-        };
-        // SAFETY: as above.
-        unsafe { Score { packed, block, rows, ahead: Ahead::Gap, scored }.run::<V, N, G>() };
-        match memory {
-            Some(mut memory) if memory.is_filled => update(block, rows, scored, &mut memory, sums),
-            Some(memory) => {
-                memory.labels.copy_from_slice(&scored.labels[..rows.len()]);
-                for idx in 0..rows.len() {
-                    memory.until[idx] = memory.way.mark(scored.ahead[idx]);
-                }
-                sums.add_block(block, memory.labels);
+    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) -> usize {
+        let Self { until, way, stale } = self;
+        let mut n_stale = 0;
+        let mut list = |first: usize, mut unsure: u32| {
+            while unsure != 0 {
+                stale[n_stale] = (first + unsure.trailing_zeros() as usize) as u16;
+                n_stale += 1;
+                unsure &= unsure - 1;
             }
-            None => sums.add_block(block, &scored.labels[..rows.len()]),
+        };
+        let mut first = 0;
+        while first + V::LANES <= until.len() {
+            // SAFETY: the caller has enabled V; LANES marks lie from `first` on.
+            let fresh = unsafe { V::load(until.as_ptr().add(first)).greater(V::splat(way)) };
+            list(first, !fresh & (u32::MAX >> (32 - V::LANES)));
+            first += V::LANES;
         }
-    }
-}
-
-/// The rows whose centroids may have changed.
-#[inline(always)]
-unsafe fn stale_rows<'a, V: Vector>(memory: &Remembered<'_>, stale: &'a mut [u16; BLOCK_ROWS]) -> &'a [u16] {
-    let mut n_stale = 0;
-    let whole = memory.until.len() / V::LANES * V::LANES;
-    for first in (0..whole).step_by(V::LANES) {
-        // SAFETY: the caller has enabled V; LANES marks lie from `first` on.
-        let fresh = unsafe { V::load(memory.until.as_ptr().add(first)).greater(V::splat(memory.way.to)) };
-        let mut unsure = !fresh & (u32::MAX >> (32 - V::LANES));
-        while unsure != 0 {
-            stale[n_stale] = (first + unsure.trailing_zeros() as usize) as u16;
-            n_stale += 1;
-            unsure &= unsure - 1;
+        for (row, until) in until.iter().enumerate().skip(first) {
+            // Not a number is not fresh.
+            let is_fresh = *until > way;
+            list(row, u32::from(!is_fresh));
         }
-    }
-    for row in whole..memory.until.len() {
-        if memory.until[row] > memory.way.to {
-            continue;
-        }
-        stale[n_stale] = row as u16;
-        n_stale += 1;
-    }
-    &stale[..n_stale]
-}
-
-/// Takes over what was found for the rows that had to be looked at.
-#[inline(always)]
-fn update(block: &Block, rows: &[u16], scored: &Scored, memory: &mut Remembered<'_>, sums: &mut GridSums) {
-    for (idx, row) in rows.iter().enumerate() {
-        let row = usize::from(*row);
-        let (old, new) = (memory.labels[row], scored.labels[idx]);
-        if old != new {
-            sums.move_row(block, row, old, new);
-            memory.labels[row] = new;
-        }
-        memory.until[row] = memory.way.mark(scored.ahead[idx]);
+        n_stale
     }
 }

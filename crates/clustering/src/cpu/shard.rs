@@ -2,15 +2,16 @@
 
 use super::Isa;
 use super::assign::{Assigner, Nearest};
-use super::distances::DistanceQuery;
 use super::inertia::Exponents;
 use super::memory::{Memories, tie};
 use super::moves::MoveCriterion;
 use super::pass::Pass;
+use super::silhouette::ByCluster;
 use super::slab::Packer;
-use crate::answers::{DistanceSums, Partial, Picked, PickedRow, QueryRows, Spread};
+use crate::answers::{DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
+use crate::silhouette::Silhouettes;
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
@@ -151,12 +152,6 @@ impl CpuShard {
         answer
     }
 
-    fn squares(&self) -> &ExactSum {
-        self.squares.get_or_init(|| {
-            self.fold_blocks(ExactSum::default, |squares, block| self.exponents.add_squares(block, squares))
-        })
-    }
-
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
         self.fold(
             centroids,
@@ -192,6 +187,10 @@ impl CpuShard {
         position.map_err(|_| ClusteringError::NoSuchBlock { block: block.0 })
     }
 
+    fn by_cluster(&self, labelled: &Labelled) -> ByCluster<'_> {
+        ByCluster::new(&self.blocks, self.units.len(), &labelled.labels, labelled.centroids.n_clusters())
+    }
+
     /// Labels of all blocks, computed when they were not asked for these centroids last time.
     fn labelled(&self, centroids: &Centroids) -> Arc<Labelled> {
         let held = self.labels.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -224,11 +223,17 @@ impl Shard for CpuShard {
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
         let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let memories = lock().take(sets, &self.blocks);
-        let pass = Pass::new(&self.blocks, &self.units, self.device.isa, sets.iter().zip(memories), self.tie);
+        let squares_of = self.squares.get().is_none().then_some(&self.exponents);
+        let sets_and_memories = sets.iter().zip(memories);
+        let pass = Pass::new(&self.blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
         let of_threads = self.device.pool.broadcast(|_| pass.work());
+        let squares = self.squares.get_or_init(|| {
+            let mut squares = ExactSum::default();
+            of_threads.iter().for_each(|work| squares.merge(work.squares.clone()));
+            squares
+        });
         let (mut partials, memories): (Vec<Partial>, Vec<_>) = pass.finish(of_threads).into_iter().unzip();
         lock().put_back(memories.into_iter().flatten());
-        let squares = self.squares();
         self.device.install(|| {
             partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
                 partial.inertia = self.exponents.inertia(squares, partial, centroids);
@@ -305,19 +310,19 @@ impl Shard for CpuShard {
         Ok(QueryRows { values: self.blocks[position].values().to_vec(), clusters })
     }
 
-    fn distance_sums(&self, values: &[f32], centroids: &Centroids, unit: f64) -> Result<DistanceSums, ClusteringError> {
-        let n_clusters = centroids.n_clusters();
-        let query = DistanceQuery { values, n_features: self.units.len(), n_clusters, unit };
-        let labelled = self.labelled(centroids);
-        let n_sums = values.len() / self.units.len() * n_clusters;
-        let add = |mut sums: Vec<i128>, (block, labels): (&Block, &Vec<u16>)| {
-            query.add(block, labels, self.device.isa, &mut sums);
-            sums
-        };
-        let work = self.blocks.par_iter().zip(labelled.labels.par_iter());
-        let parts = self.device.pool.install(|| work.fold(|| vec![0; n_sums], add).collect::<Vec<_>>());
-        let mut sums = DistanceSums(vec![0; n_sums]);
-        parts.into_iter().for_each(|part| sums.merge(DistanceSums(part)));
-        Ok(sums)
+    fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError> {
+        let labelled = self.labelled(&question.centroids);
+        let rows = self.by_cluster(&labelled);
+        Ok(self.device.pool.install(|| rows.distance_sums(query, question, self.device.isa)))
+    }
+
+    fn silhouettes(
+        &self,
+        question: &PairQuestion,
+        on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
+    ) -> Result<Option<Silhouettes>, ClusteringError> {
+        let labelled = self.labelled(&question.centroids);
+        let rows = self.by_cluster(&labelled);
+        rows.silhouettes(question, self.device.isa, &self.device.pool, on_done).map(Some)
     }
 }

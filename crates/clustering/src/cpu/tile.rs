@@ -6,6 +6,8 @@
 //! rounding errors can explain; otherwise the row is decided by float64 distances, the lowest centroid on ties. So labels
 //! are the float64 argmin on every instruction set.
 
+#![allow(clippy::needless_range_loop, reason = "several arrays of vectors go by one index")]
+
 use super::isa::Kernel;
 use super::packed::{GROUP, Group, PackedCentroids};
 use super::vector::Vector;
@@ -13,6 +15,10 @@ use shoal_domain::{BLOCK_ROWS, Block};
 
 /// Most rows of a tile.
 pub(super) const MAX_TILE: usize = 48;
+/// Most lanes of a vector.
+const MAX_LANES: usize = 16;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 const PADDED_ROWS: usize = BLOCK_ROWS + MAX_TILE;
 
 /// How far a winner is ahead, in one of two ways; 0 where the row had to be decided in float64.
@@ -58,7 +64,7 @@ impl Kernel for Score<'_> {
         let Self { packed, block, rows, ahead, scored } = self;
         let n_features = packed.n_features();
         assert!(block.n_features() == n_features && rows.len() <= BLOCK_ROWS && V::LANES * N <= MAX_TILE);
-        assert!(rows.iter().all(|row| usize::from(*row) < block.n_rows()));
+        assert!(rows.iter().fold(0, |last, row| last.max(usize::from(*row) + 1)) <= block.n_rows());
         scored.tile.resize(n_features * MAX_TILE, 0.0);
         let mut first = 0;
         while first < rows.len() {
@@ -164,21 +170,25 @@ impl Tile<'_> {
         let values = self.block.values().as_ptr();
         let last = self.rows.len() - 1;
         for n in 0..N {
-            let mut rows = [values; MAX_TILE];
-            for (lane, row) in rows.iter_mut().enumerate().take(V::LANES) {
+            let mut rows = [values; MAX_LANES];
+            for lane in 0..V::LANES {
                 // SAFETY: all rows are rows of the block.
-                *row = unsafe { values.add(usize::from(self.rows[(n * V::LANES + lane).min(last)]) * n_features) };
+                rows[lane] =
+                    unsafe { values.add(usize::from(self.rows[(n * V::LANES + lane).min(last)]) * n_features) };
             }
             // SAFETY: the rows hold n_features numbers, the tile n_features x MAX_TILE.
             unsafe {
                 V::transpose(&rows[..V::LANES], n_features, tile.as_mut_ptr().add(n * V::LANES), V::LANES * N);
             }
         }
-        for row in self.next.iter().take(V::LANES * N) {
-            let row = values.wrapping_add(usize::from(*row) * n_features);
-            for feature in (0..n_features).step_by(16) {
-                // SAFETY: a prefetch needs no good address.
-                unsafe { V::prefetch(row.wrapping_add(feature)) }
+        // The next tile, if its rows lie side by side; others are found by nobody in time.
+        if let [first, .., last] = &self.next[..self.next.len().min(V::LANES * N)] {
+            let (first, last) = (usize::from(*first) * n_features, usize::from(*last) * n_features);
+            if last - first < V::LANES * N * n_features {
+                for value in (first..last + n_features).step_by(LINE) {
+                    // SAFETY: a prefetch needs no good address.
+                    unsafe { V::prefetch(values.wrapping_add(value)) }
+                }
             }
         }
     }

@@ -96,7 +96,7 @@ macro_rules! intrinsics {
         #[inline(always)]
         unsafe fn prefetch(address: *const f32) {
             // SAFETY: a prefetch of any address is harmless.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     };
 }
@@ -180,8 +180,11 @@ impl Vector for Avx512 {
             unsafe {
                 let row = |lane: usize| _mm512_maskz_loadu_ps(mask, rows[lane].add(feature));
                 let columns = transposed_16(std::array::from_fn(row));
-                for (column, values) in columns.iter().enumerate().take(n) {
-                    _mm512_storeu_ps(to.add((feature + column) * stride), *values);
+                // A fixed number of rounds, so that the columns stay in registers.
+                for (column, values) in columns.into_iter().enumerate() {
+                    if column < n {
+                        _mm512_storeu_ps(to.add((feature + column) * stride), values);
+                    }
                 }
             }
         }
@@ -312,8 +315,10 @@ impl Vector for Avx2 {
                 let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes);
                 let row = |lane: usize| _mm256_maskload_ps(rows[lane].add(feature), mask);
                 let columns = transposed_8(std::array::from_fn(row));
-                for (column, values) in columns.iter().enumerate().take(n) {
-                    _mm256_storeu_ps(to.add((feature + column) * stride), *values);
+                for (column, values) in columns.into_iter().enumerate() {
+                    if column < n {
+                        _mm256_storeu_ps(to.add((feature + column) * stride), values);
+                    }
                 }
             }
         }

@@ -1458,10 +1458,19 @@ pub struct DistanceSumsRequest {
     /// n_rows x n_features float32.
     #[prost(bytes = "vec", tag = "2")]
     pub values: ::prost::alloc::vec::Vec<u8>,
+    /// Rows belong to the nearest of these.
     #[prost(message, optional, tag = "3")]
     pub centroids: ::core::option::Option<Centroids>,
+    /// Sums are in this power of two.
     #[prost(double, tag = "4")]
     pub unit: f64,
+    /// The cluster of each row.
+    #[prost(uint32, repeated, tag = "5")]
+    pub clusters: ::prost::alloc::vec::Vec<u32>,
+    /// Mean squared distance of each cluster's rows, those of all workers, to its centroid: the magnitude of distances, and
+    /// so what decides how each is computed.
+    #[prost(double, repeated, tag = "6")]
+    pub mean_squares: ::prost::alloc::vec::Vec<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DistanceSumsResponse {

@@ -1,0 +1,242 @@
+//! Sums of distances between the rows of a shard, and between given rows and those of a shard.
+
+use super::isa::Isa;
+use super::pairs::{Broadcasts, Lanes, PairScale, Pairs, RowSums, STRIP_ROWS};
+use crate::answers::{DistanceSums, PairQuestion, QueryRows};
+use crate::error::ClusteringError;
+use crate::silhouette::{Silhouettes, mean_distance, silhouette_of};
+use rayon::prelude::*;
+use shoal_domain::{BLOCK_ROWS, Block};
+use std::ops::Range;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// Comparisons of a strip with a cluster between two reports of progress.
+const TASKS_TOGETHER: usize = 256;
+
+/// The rows of a shard in the order of their clusters.
+pub(super) struct ByCluster<'a> {
+    blocks: &'a [Block],
+    n_features: usize,
+    /// Rows by cluster, and within a cluster in the order of the data: block x BLOCK_ROWS + row.
+    rows: Vec<u32>,
+    /// Where each cluster's rows are in `rows`.
+    clusters: Vec<Range<usize>>,
+}
+
+impl<'a> ByCluster<'a> {
+    /// `labels` are those of each block.
+    pub(super) fn new(blocks: &'a [Block], n_features: usize, labels: &[Vec<u16>], n_clusters: usize) -> Self {
+        assert!(blocks.len() <= u32::MAX as usize / BLOCK_ROWS, "a shard has fewer than 2^32 rows");
+        let mut counts = vec![0usize; n_clusters];
+        labels.iter().flatten().for_each(|label| counts[usize::from(*label)] += 1);
+        let mut end = 0;
+        let cluster = |count: usize| {
+            end += count;
+            end - count..end
+        };
+        let clusters: Vec<Range<usize>> = counts.into_iter().map(cluster).collect();
+        let mut next: Vec<usize> = clusters.iter().map(|cluster| cluster.start).collect();
+        let mut rows = vec![0u32; end];
+        for (block, labels) in labels.iter().enumerate() {
+            for (row, label) in labels.iter().enumerate() {
+                let position = &mut next[usize::from(*label)];
+                rows[*position] = (block * BLOCK_ROWS + row) as u32;
+                *position += 1;
+            }
+        }
+        Self { blocks, n_features, rows, clusters }
+    }
+
+    fn row(&self, position: usize) -> &'a [f32] {
+        let row = self.rows[position] as usize;
+        self.blocks[row / BLOCK_ROWS].row(row % BLOCK_ROWS)
+    }
+
+    /// The strips of a cluster.
+    fn strips(&self, cluster: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Range { start, end } = self.clusters[cluster].clone();
+        (start..end).step_by(STRIP_ROWS).map(move |first| first..(first + STRIP_ROWS).min(end))
+    }
+
+    /// For each of the given rows, the sum of its distances to the rows of each cluster here.
+    pub(super) fn distance_sums<'q>(&'q self, query: &'q QueryRows, question: &PairQuestion, isa: Isa) -> DistanceSums {
+        let n_clusters = self.clusters.len();
+        let mut by_cluster: Vec<Vec<usize>> = vec![Vec::new(); n_clusters];
+        query.clusters.iter().enumerate().for_each(|(idx, cluster)| by_cluster[*cluster as usize].push(idx));
+        let strips = by_cluster.iter().enumerate().flat_map(|(from, idxs)| {
+            idxs.chunks(STRIP_ROWS).flat_map(move |idxs| (0..n_clusters).map(move |to| (from, idxs, to)))
+        });
+        let tasks: Vec<(usize, &[usize], usize)> = strips.collect();
+        let sums_of = |scratch: &mut Scratch<'q>, (from, idxs, to): &(usize, &[usize], usize)| {
+            let scale = PairScale::new(question, *from, *to);
+            let row = |idx: &usize| &query.values[idx * self.n_features..(idx + 1) * self.n_features];
+            scratch.x.set(idxs.iter().map(row), self.n_features, &scale);
+            scratch.x_sums.reset(idxs.len());
+            for strip in self.strips(*to) {
+                scratch.y.set(strip.map(|position| self.row(position)), self.n_features, &scale);
+                scratch.add_pairs(self.n_features, question.unit, isa, false);
+            }
+            scratch.x_sums.in_units(&scale).collect::<Vec<i128>>()
+        };
+        let parts: Vec<Vec<i128>> = tasks.par_iter().map_init(Scratch::default, sums_of).collect();
+        let mut sums = vec![0; query.clusters.len() * n_clusters];
+        for ((_, idxs, to), part) in tasks.iter().zip(parts) {
+            idxs.iter().zip(part).for_each(|(idx, sum)| sums[idx * n_clusters + to] = sum);
+        }
+        DistanceSums(sums)
+    }
+
+    /// The silhouettes of all rows, where these are all rows there are. `on_done` is told the share of the work that is
+    /// done, and may stop it.
+    ///
+    /// Each pair of rows is computed once, cluster after cluster: with one cluster all rows of later ones are compared,
+    /// and what that tells is folded into two numbers a row. So memory does not grow with the number of clusters.
+    pub(super) fn silhouettes(
+        &self,
+        question: &PairQuestion,
+        isa: Isa,
+        pool: &rayon::ThreadPool,
+        on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
+    ) -> Result<Silhouettes, ClusteringError> {
+        let folded = Folded::new(self.rows.len());
+        let mut within = vec![0.0; self.rows.len()];
+        let mut n_pairs_done = 0.0;
+        for from in 0..self.clusters.len() {
+            let others = (from..self.clusters.len()).filter(|to| !self.clusters[*to].is_empty());
+            let tasks: Vec<(Range<usize>, usize)> =
+                others.flat_map(|to| self.strips(from).map(move |strip| (strip, to))).collect();
+            for tasks in tasks.chunks(TASKS_TOGETHER) {
+                let compare = |scratch: &mut Scratch<'a>, (strip, to): &(Range<usize>, usize)| {
+                    self.compare(strip.clone(), (from, *to), question, isa, scratch, &folded);
+                };
+                pool.install(|| tasks.par_iter().for_each_init(Scratch::default, compare));
+                let n_pairs = |(strip, to): &(Range<usize>, usize)| {
+                    let n_others =
+                        if *to == from { self.clusters[from].end - strip.start } else { self.clusters[*to].len() };
+                    strip.len() as f64 * n_others as f64
+                };
+                n_pairs_done += tasks.iter().map(n_pairs).sum::<f64>();
+                on_done((2.0 * n_pairs_done / (self.rows.len() as f64).powi(2)).min(1.0))?;
+            }
+            let n_from = self.clusters[from].len() as u64;
+            for position in self.clusters[from].clone() {
+                // A row's distance to itself is in its sum, and is 0.
+                within[position] = mean_distance(folded.take_total(position), question.unit, n_from.max(2) - 1);
+            }
+            if n_from > 0 {
+                for position in self.clusters[from].end..self.rows.len() {
+                    folded.meet(position, mean_distance(folded.take_total(position), question.unit, n_from));
+                }
+            }
+        }
+        Ok(self.in_data_order(&within, &folded))
+    }
+
+    /// Compares a strip of one cluster with all rows of another, or with itself and the later rows of its own.
+    fn compare(
+        &self,
+        strip: Range<usize>,
+        (from, to): (usize, usize),
+        question: &PairQuestion,
+        isa: Isa,
+        scratch: &mut Scratch<'a>,
+        folded: &Folded,
+    ) {
+        let scale = PairScale::new(question, from, to);
+        scratch.x.set(strip.clone().map(|position| self.row(position)), self.n_features, &scale);
+        scratch.x_sums.reset(strip.len());
+        for other in self.strips(to).filter(|other| from != to || other.start >= strip.start) {
+            let is_itself = other == strip;
+            scratch.y.set(other.clone().map(|position| self.row(position)), self.n_features, &scale);
+            scratch.y_sums.reset(other.len());
+            scratch.add_pairs(self.n_features, question.unit, isa, !is_itself);
+            other.zip(scratch.y_sums.in_units(&scale)).for_each(|(position, sum)| folded.add_total(position, sum));
+        }
+        for (position, sum) in strip.zip(scratch.x_sums.in_units(&scale)) {
+            if from == to {
+                folded.add_total(position, sum);
+            } else {
+                // All rows of the other cluster were there.
+                folded.meet(position, mean_distance(sum, question.unit, self.clusters[to].len() as u64));
+            }
+        }
+    }
+
+    /// The silhouette of each row, block after block.
+    fn in_data_order(&self, within: &[f64], folded: &Folded) -> Silhouettes {
+        let firsts: Vec<usize> = self
+            .blocks
+            .iter()
+            .scan(0, |first, block| Some(std::mem::replace(first, *first + block.n_rows())))
+            .collect();
+        let mut silhouettes = Silhouettes { clusters: vec![0; self.rows.len()], values: vec![0.0; self.rows.len()] };
+        for (cluster, positions) in self.clusters.iter().enumerate() {
+            for position in positions.clone() {
+                let row = self.rows[position] as usize;
+                let idx = firsts[row / BLOCK_ROWS] + row % BLOCK_ROWS;
+                silhouettes.clusters[idx] = cluster as u32;
+                let (within, nearest) = (within[position], folded.nearest(position));
+                silhouettes.values[idx] = silhouette_of(positions.len() as u64, within, nearest);
+            }
+        }
+        silhouettes
+    }
+}
+
+/// What a thread needs to compare strips, kept between them.
+#[derive(Default)]
+struct Scratch<'r> {
+    x: Lanes<'r>,
+    y: Broadcasts<'r>,
+    x_sums: RowSums,
+    y_sums: RowSums,
+    aside: Vec<(u32, u32)>,
+}
+
+impl Scratch<'_> {
+    /// Adds the distances of all pairs of `x` and `y` to the sums of `x`, and perhaps to those of `y`.
+    fn add_pairs(&mut self, n_features: usize, unit: f64, isa: Isa, for_both: bool) {
+        let Self { x, y, x_sums, y_sums, aside } = self;
+        isa.run(Pairs { x, y, n_features, unit, x_sums, y_sums: for_both.then_some(y_sums), aside });
+    }
+}
+
+/// What rows have learned of their distances so far, written by all threads. Whole numbers are added and the lowest mean
+/// is kept, so that it does not matter in which order.
+struct Folded {
+    /// The lowest mean distance to another cluster, as the bits of a float64: those of positive numbers are in order.
+    nearest: Vec<AtomicU64>,
+    /// The sum of distances to the cluster that is being compared: its lower 40 bits, and what is above them.
+    totals: Vec<[AtomicI64; 2]>,
+}
+
+const LOW_BITS: u32 = 40;
+
+impl Folded {
+    fn new(n_rows: usize) -> Self {
+        let infinite = || AtomicU64::new(f64::INFINITY.to_bits());
+        let nearest = std::iter::repeat_with(infinite).take(n_rows).collect();
+        Self { nearest, totals: std::iter::repeat_with(Default::default).take(n_rows).collect() }
+    }
+
+    fn meet(&self, position: usize, mean: f64) {
+        self.nearest[position].fetch_min(mean.to_bits(), Ordering::Relaxed);
+    }
+
+    fn nearest(&self, position: usize) -> f64 {
+        f64::from_bits(self.nearest[position].load(Ordering::Relaxed))
+    }
+
+    fn add_total(&self, position: usize, sum: i128) {
+        if sum != 0 {
+            let [low, high] = &self.totals[position];
+            low.fetch_add((sum & ((1 << LOW_BITS) - 1)) as i64, Ordering::Relaxed);
+            high.fetch_add((sum >> LOW_BITS) as i64, Ordering::Relaxed);
+        }
+    }
+
+    fn take_total(&self, position: usize) -> i128 {
+        let [low, high] = &self.totals[position];
+        i128::from(low.swap(0, Ordering::Relaxed)) + (i128::from(high.swap(0, Ordering::Relaxed)) << LOW_BITS)
+    }
+}
