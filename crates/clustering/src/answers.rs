@@ -98,7 +98,7 @@ pub struct PickedRow {
     pub order: f64,
     /// Its number in the data set, which settles ties.
     pub row: u64,
-    /// The cluster it was nearest to; 0 where no centroids were given.
+    /// The cluster it belongs to; 0 in a draw.
     pub cluster: u32,
     /// The cluster it would better be in, where that was the question; otherwise the same one.
     pub target: u32,
@@ -139,6 +139,14 @@ impl Picked {
         self.rows.push(make());
         if self.rows.len() == self.n || self.rows.len() >= 2 * self.n {
             self.prune();
+        }
+    }
+
+    /// No row whose order is greater is taken any more.
+    pub fn latest(&self) -> f64 {
+        match self.n {
+            0 => f64::NEG_INFINITY,
+            n => self.rows.get(n - 1).map_or(f64::INFINITY, |last| last.order),
         }
     }
 

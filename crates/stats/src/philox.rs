@@ -18,6 +18,24 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// N blocks of Philox4x32-10 under one key, in a form that compilers turn into vector instructions.
+#[inline(always)]
+fn philox4x32_10_lanes<const N: usize>(mut counters: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
+    for _ in 0..10 {
+        let [a, b, c, d] = counters;
+        let high: [u64; N] = std::array::from_fn(|lane| u64::from(a[lane]) * 0xD251_1F53);
+        let low: [u64; N] = std::array::from_fn(|lane| u64::from(c[lane]) * 0xCD9E_8D57);
+        counters = [
+            std::array::from_fn(|lane| (low[lane] >> 32) as u32 ^ b[lane] ^ key[0]),
+            std::array::from_fn(|lane| low[lane] as u32),
+            std::array::from_fn(|lane| (high[lane] >> 32) as u32 ^ d[lane] ^ key[1]),
+            std::array::from_fn(|lane| high[lane] as u32),
+        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counters
+}
+
 /// A stream of random numbers with one number for each row of the data set.
 ///
 /// Because the number depends on seed, stream and row alone, it does not matter which worker holds the row or when it
@@ -35,8 +53,16 @@ impl RandomStream {
     pub fn uniform(self, row: u64) -> f64 {
         let counter = [row as u32, (row >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         let bits = philox4x32_10(counter, [self.seed as u32, (self.seed >> 32) as u32]);
-        let bits = (u64::from(bits[0]) << 32 | u64::from(bits[1])) >> 11;
-        (bits as f64 + 0.5) / (1u64 << 53) as f64
+        uniform(bits[0], bits[1])
+    }
+
+    /// The numbers of several rows, as [`RandomStream::uniform`] gives them one by one.
+    #[inline(always)]
+    pub fn uniforms<const N: usize>(self, rows: [u64; N]) -> [f64; N] {
+        let (low, high) = (rows.map(|row| row as u32), rows.map(|row| (row >> 32) as u32));
+        let counters = [low, high, [self.stream as u32; N], [(self.stream >> 32) as u32; N]];
+        let bits = philox4x32_10_lanes(counters, [self.seed as u32, (self.seed >> 32) as u32]);
+        std::array::from_fn(|lane| uniform(bits[0][lane], bits[1][lane]))
     }
 
     /// When row `row` arrives in an exponential race: exponential with rate `weight`, so that the row which arrives
@@ -45,6 +71,13 @@ impl RandomStream {
     pub fn arrival(self, row: u64, weight: f64) -> f64 {
         if weight > 0.0 { -libm::log(self.uniform(row)) / weight } else { f64::INFINITY }
     }
+}
+
+/// 53 of 64 random bits as a number strictly between 0 and 1.
+#[inline(always)]
+fn uniform(high: u32, low: u32) -> f64 {
+    let bits = (u64::from(high) << 32 | u64::from(low)) >> 11;
+    (bits as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -58,6 +91,13 @@ mod tests {
         let counter = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         let expected = [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1];
         assert_eq!(philox4x32_10(counter, [0xa409_3822, 0x299f_31d0]), expected);
+    }
+
+    #[test]
+    fn many_at_once_are_the_same_numbers() {
+        let stream = RandomStream { seed: u64::MAX - 5, stream: 1 << 40 };
+        let rows: [u64; 7] = [0, 1, 2, 1 << 31, 1 << 32, u64::MAX, 77];
+        assert_eq!(stream.uniforms(rows), rows.map(|row| stream.uniform(row)));
     }
 
     #[test]

@@ -77,10 +77,10 @@ impl<'a> Assigner<'a> {
 }
 
 /// Labels, leads and distances of a block's rows.
-struct Assign<'a> {
-    packed: &'a PackedCentroids<'a>,
-    block: &'a Block,
-    nearest: &'a mut Nearest,
+pub(super) struct Assign<'a> {
+    pub(super) packed: &'a PackedCentroids<'a>,
+    pub(super) block: &'a Block,
+    pub(super) nearest: &'a mut Nearest,
 }
 
 impl Kernel for Assign<'_> {

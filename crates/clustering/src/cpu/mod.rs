@@ -5,8 +5,10 @@
 //! than the rounding of their scores, the row is decided in float64 ([`tile`]).
 
 mod assign;
+mod draws;
 mod inertia;
 mod isa;
+pub mod limits;
 mod memory;
 mod moves;
 mod packed;

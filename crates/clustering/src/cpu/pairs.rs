@@ -12,9 +12,11 @@ use super::assign::squared_distance;
 use super::isa::Kernel;
 use super::packed::GROUP;
 use super::tile::MAX_TILE;
-use super::vector::Vector;
+use super::vector::{LINE, Line, Vector};
 use crate::answers::PairQuestion;
 
+/// Cache lines of a feature in a tile.
+const TILE_LINES: usize = MAX_TILE / LINE;
 /// Rows of a cluster that are compared at a time.
 pub(super) const STRIP_ROWS: usize = 1008;
 /// Integers of up to 1.5 x 2^24 that an i32 adds safely.
@@ -63,8 +65,8 @@ impl<'a> PairScale<'a> {
 #[derive(Default)]
 pub(super) struct Lanes<'a> {
     rows: Vec<&'a [f32]>,
-    /// n_tiles x n_features x MAX_TILE.
-    tiles: Vec<f32>,
+    /// n_tiles x n_features x TILE_LINES.
+    tiles: Vec<Line>,
     /// n_tiles x MAX_TILE; infinite where there is no row, so that no distance counts.
     norms: Vec<f32>,
 }
@@ -75,14 +77,15 @@ impl<'a> Lanes<'a> {
         self.rows.extend(rows);
         let n_tiles = self.rows.len().div_ceil(MAX_TILE);
         self.tiles.clear();
-        self.tiles.resize(n_tiles * n_features * MAX_TILE, 0.0);
+        self.tiles.resize(n_tiles * n_features * TILE_LINES, Line([0.0; LINE]));
         self.norms.clear();
         self.norms.resize(n_tiles * MAX_TILE, f32::INFINITY);
         for (idx, row) in self.rows.iter().enumerate() {
-            let tile = &mut self.tiles[idx / MAX_TILE * n_features * MAX_TILE..];
+            let tile = &mut self.tiles[idx / MAX_TILE * n_features * TILE_LINES..];
+            let (line, lane) = (idx % MAX_TILE / LINE, idx % LINE);
             let mut norm = 0.0f32;
             for (feature, value) in scale.place(row).enumerate() {
-                tile[feature * MAX_TILE + idx % MAX_TILE] = value;
+                tile[feature * TILE_LINES + line].0[lane] = value;
                 norm += value * value;
             }
             self.norms[idx] = norm;
@@ -96,7 +99,7 @@ pub(super) struct Broadcasts<'a> {
     rows: Vec<&'a [f32]>,
     /// n_groups x n_features x GROUP.
     groups: Vec<[f32; GROUP]>,
-    /// One a row.
+    /// n_groups x GROUP; infinite where there is no row, so that no distance counts.
     norms: Vec<f32>,
 }
 
@@ -107,13 +110,14 @@ impl<'a> Broadcasts<'a> {
         self.groups.clear();
         self.groups.resize(self.rows.len().div_ceil(GROUP) * n_features, [0.0; GROUP]);
         self.norms.clear();
+        self.norms.resize(self.rows.len().next_multiple_of(GROUP), f32::INFINITY);
         for (idx, row) in self.rows.iter().enumerate() {
             let mut norm = 0.0f32;
             for (feature, value) in scale.place(row).enumerate() {
                 self.groups[idx / GROUP * n_features + feature][idx % GROUP] = value;
                 norm += value * value;
             }
-            self.norms.push(norm);
+            self.norms[idx] = norm;
         }
     }
 }
@@ -215,7 +219,7 @@ impl Pairs<'_, '_> {
         ys: std::ops::Range<usize>,
         y_partials: &mut [i32; Y_TOGETHER * 16],
     ) {
-        let tile = &self.x.tiles[first_x / MAX_TILE * self.n_features * MAX_TILE..][..self.n_features * MAX_TILE];
+        let tile = &self.x.tiles[first_x / MAX_TILE * self.n_features * TILE_LINES..][..self.n_features * TILE_LINES];
         let lane_0 = first_x % MAX_TILE;
         let valid = |n: usize| {
             let n_left = self.x.rows.len().saturating_sub(first_x + n * V::LANES).min(V::LANES);
@@ -232,14 +236,12 @@ impl Pairs<'_, '_> {
             let mut x_partials = [none; N];
             for first_y in ys.clone().step_by(G) {
                 let group = &self.y.groups[first_y / GROUP * self.n_features..][..self.n_features];
-                let dots = dots::<V, N, G>(tile.as_ptr().add(lane_0), group, first_y % GROUP);
+                let dots = dots::<V, N, G>(tile.as_ptr().cast::<f32>().add(lane_0), group, first_y % GROUP);
+                let y_norms = &self.y.norms[first_y..first_y + G];
                 // A fixed number of rounds, so that all dot products stay in registers.
                 for (idx, dots) in dots.into_iter().enumerate() {
                     let y = first_y + idx;
-                    if y >= ys.end {
-                        break;
-                    }
-                    let y_norm = V::splat(self.y.norms[y]);
+                    let y_norm = V::splat(y_norms[idx]);
                     let mut y_partial = none;
                     for n in 0..N {
                         let norm = norms[n].add(y_norm);
@@ -250,7 +252,7 @@ impl Pairs<'_, '_> {
                         x_partials[n] = V::add_integers(x_partials[n], distance);
                         y_partial = V::add_integers(y_partial, distance);
                         let aside = !V::bits(counts) & valid[n];
-                        if aside != 0 {
+                        if aside != 0 && y < ys.end {
                             put_aside(self.aside, aside, first_x + n * V::LANES, y);
                         }
                     }

@@ -2,6 +2,7 @@
 
 use super::Isa;
 use super::assign::{Assigner, Nearest};
+use super::draws::DrawMemory;
 use super::inertia::Exponents;
 use super::memory::{Memories, tie};
 use super::moves::MoveCriterion;
@@ -47,6 +48,16 @@ impl CpuDevice {
         self.isa
     }
 
+    /// Threads of the pool.
+    pub fn n_threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs something on every thread of the pool, which is told the thread's number.
+    pub(super) fn broadcast<T: Send>(&self, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        self.pool.broadcast(|context| work(context.index()))
+    }
+
     /// Runs blocking work on the pool, for callers that prepare blocks in parallel.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool.install(work)
@@ -62,6 +73,7 @@ impl CpuDevice {
             tie: tie(preparation),
             squares: OnceLock::new(),
             memories: Mutex::new(Memories::new(&blocks)),
+            draws: DrawMemory::new(&blocks),
             weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
             blocks,
             labels: Mutex::new(None),
@@ -71,7 +83,7 @@ impl CpuDevice {
 
 impl Device for CpuDevice {
     fn name(&self) -> String {
-        format!("cpu ({}, {} threads)", self.isa.name(), self.pool.current_num_threads())
+        format!("cpu ({}, {} threads)", self.isa.name(), self.n_threads())
     }
 
     fn load(
@@ -102,6 +114,7 @@ pub struct CpuShard {
     squares: OnceLock<ExactSum>,
     /// What Lloyd passes have found. Locked only to take memories out and to put them back, never during a pass.
     memories: Mutex<Memories>,
+    draws: DrawMemory,
     /// Labels of all blocks for the centroids that were asked last; the silhouette asks for the same ones block after
     /// block. Locked only to read or replace the pointer, never while labels are computed.
     labels: Mutex<Option<Arc<Labelled>>>,
@@ -140,18 +153,6 @@ impl CpuShard {
         answer
     }
 
-    /// Folds the blocks into one answer on all threads, without assigning them.
-    fn fold_blocks<A: Merge + Send>(&self, empty: impl Fn() -> A + Sync, add: impl Fn(&mut A, &Block) + Sync) -> A {
-        let fold = |mut answer: A, block: &Block| {
-            add(&mut answer, block);
-            answer
-        };
-        let parts = self.device.pool.install(|| self.blocks.par_iter().fold(&empty, fold).collect::<Vec<_>>());
-        let mut answer = empty();
-        parts.into_iter().for_each(|part| answer.merge(part));
-        answer
-    }
-
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
         self.fold(
             centroids,
@@ -162,21 +163,6 @@ impl CpuShard {
                     picked.offer(order, block.data_set_row(row_idx), || {
                         picked_row(block, row_idx, order, u32::from(*label), u32::from(*label))
                     });
-                }
-            },
-        )
-    }
-
-    /// A draw by weight alone needs no distances.
-    fn pick_by_weight(&self, draw: &Draw) -> Picked {
-        self.fold_blocks(
-            || Picked::new(draw.n),
-            |picked, block| {
-                for row_idx in 0..block.n_rows() {
-                    let row = block.data_set_row(row_idx);
-                    let weight = if draw.ignore_weights { 1 } else { block.weight(row_idx) };
-                    let arrival = draw.stream.arrival(row, weight as f64);
-                    picked.offer(arrival, row, || picked_row(block, row_idx, arrival, 0, 0));
                 }
             },
         )
@@ -226,7 +212,7 @@ impl Shard for CpuShard {
         let squares_of = self.squares.get().is_none().then_some(&self.exponents);
         let sets_and_memories = sets.iter().zip(memories);
         let pass = Pass::new(&self.blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
-        let of_threads = self.device.pool.broadcast(|_| pass.work());
+        let of_threads = self.device.broadcast(|_| pass.work());
         let squares = self.squares.get_or_init(|| {
             let mut squares = ExactSum::default();
             of_threads.iter().for_each(|work| squares.merge(work.squares.clone()));
@@ -243,13 +229,8 @@ impl Shard for CpuShard {
     }
 
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {
-        let pick = |draw: &Draw| match &draw.far_from {
-            None => self.pick_by_weight(draw),
-            Some(centroids) => {
-                self.pick(centroids, draw.n, |row, weight, square| draw.stream.arrival(row, weight as f64 * square))
-            }
-        };
-        Ok(draws.iter().map(pick).collect())
+        let draw = |draw: &Draw| self.draws.draw(draw, &self.blocks, self.device.isa);
+        Ok(self.device.install(|| draws.iter().map(draw).collect()))
     }
 
     fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError> {

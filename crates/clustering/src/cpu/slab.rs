@@ -51,14 +51,14 @@ impl Packer {
 /// Asks the system to back memory that nothing has touched yet by huge pages: with small ones a pass spends more time on
 /// finding pages than on arithmetic. A system that has none to give changes nothing.
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(values: &mut Vec<f32>) {
+pub(super) fn ask_for_huge_pages<T>(values: &mut Vec<T>) {
     const PAGE: usize = 4096;
     let spare = values.spare_capacity_mut();
-    let skipped = spare.as_ptr().align_offset(PAGE).min(spare.len());
-    let n_bytes = size_of_val(&spare[skipped..]) / PAGE * PAGE;
+    let (start, n_bytes) = (spare.as_mut_ptr().cast::<u8>(), size_of_val(spare));
+    let skipped = start.align_offset(PAGE).min(n_bytes);
     // SAFETY: the range is this vector's own, on whole pages, and the advice changes none of its contents.
-    let _ = unsafe { libc::madvise(spare[skipped..].as_mut_ptr().cast(), n_bytes, libc::MADV_HUGEPAGE) };
+    let _ = unsafe { libc::madvise(start.add(skipped).cast(), (n_bytes - skipped) / PAGE * PAGE, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_: &mut Vec<f32>) {}
+pub(super) fn ask_for_huge_pages<T>(_: &mut Vec<T>) {}

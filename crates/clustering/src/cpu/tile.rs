@@ -10,15 +10,13 @@
 
 use super::isa::Kernel;
 use super::packed::{GROUP, Group, PackedCentroids};
-use super::vector::Vector;
+use super::vector::{LINE, Line, Vector};
 use shoal_domain::{BLOCK_ROWS, Block};
 
 /// Most rows of a tile.
 pub(super) const MAX_TILE: usize = 48;
 /// Most lanes of a vector.
 const MAX_LANES: usize = 16;
-/// Numbers of a cache line.
-const LINE: usize = 16;
 const PADDED_ROWS: usize = BLOCK_ROWS + MAX_TILE;
 
 /// How far a winner is ahead, in one of two ways; 0 where the row had to be decided in float64.
@@ -37,7 +35,7 @@ pub(super) struct Scored {
     /// How far it is ahead.
     pub(super) ahead: Box<[f32; PADDED_ROWS]>,
     /// A tile, n_features x rows of the tile.
-    tile: Vec<f32>,
+    tile: Vec<Line>,
 }
 
 impl Default for Scored {
@@ -65,7 +63,7 @@ impl Kernel for Score<'_> {
         let n_features = packed.n_features();
         assert!(block.n_features() == n_features && rows.len() <= BLOCK_ROWS && V::LANES * N <= MAX_TILE);
         assert!(rows.iter().fold(0, |last, row| last.max(usize::from(*row) + 1)) <= block.n_rows());
-        scored.tile.resize(n_features * MAX_TILE, 0.0);
+        scored.tile.resize(n_features * MAX_TILE / LINE, Line([0.0; LINE]));
         let mut first = 0;
         while first < rows.len() {
             // What a whole tile would waste on a short rest, single vectors save.
@@ -116,7 +114,7 @@ impl Tile<'_> {
     unsafe fn score<V: Vector, const N: usize, const G: usize>(
         &self,
         ahead: Ahead,
-        tile: &mut [f32],
+        tile: &mut [Line],
         labels: &mut [u16],
         leads: &mut [f32],
     ) {
@@ -165,7 +163,7 @@ impl Tile<'_> {
 
     /// Writes the rows as columns, n_features x (N x LANES); lanes without a row repeat the last one.
     #[inline(always)]
-    unsafe fn transpose<V: Vector, const N: usize>(&self, tile: &mut [f32]) {
+    unsafe fn transpose<V: Vector, const N: usize>(&self, tile: &mut [Line]) {
         let n_features = self.packed.n_features();
         let values = self.block.values().as_ptr();
         let last = self.rows.len() - 1;
@@ -178,7 +176,12 @@ impl Tile<'_> {
             }
             // SAFETY: the rows hold n_features numbers, the tile n_features x MAX_TILE.
             unsafe {
-                V::transpose(&rows[..V::LANES], n_features, tile.as_mut_ptr().add(n * V::LANES), V::LANES * N);
+                V::transpose(
+                    &rows[..V::LANES],
+                    n_features,
+                    tile.as_mut_ptr().cast::<f32>().add(n * V::LANES),
+                    V::LANES * N,
+                );
             }
         }
         // The next tile, if its rows lie side by side; others are found by nobody in time.
@@ -212,10 +215,13 @@ struct Best<V, const N: usize> {
 ///
 /// The caller has enabled the instruction set of V, and the tile is whole.
 #[inline(always)]
-unsafe fn best_of<V: Vector, const N: usize, const G: usize>(packed: &PackedCentroids<'_>, tile: &[f32]) -> Best<V, N> {
+unsafe fn best_of<V: Vector, const N: usize, const G: usize>(
+    packed: &PackedCentroids<'_>,
+    tile: &[Line],
+) -> Best<V, N> {
     const { assert!(GROUP.is_multiple_of(G)) };
     let n_features = packed.n_features();
-    assert!(tile.len() >= n_features * N * V::LANES);
+    assert!(tile.len() * LINE >= n_features * N * V::LANES);
     // SAFETY: V is enabled; the tile is whole.
     unsafe {
         let mut best = Best {
@@ -249,9 +255,9 @@ unsafe fn best_of<V: Vector, const N: usize, const G: usize>(packed: &PackedCent
 
 /// One feature of all rows of a tile.
 #[inline(always)]
-unsafe fn columns<V: Vector, const N: usize>(tile: &[f32], feature: usize) -> [V; N] {
+unsafe fn columns<V: Vector, const N: usize>(tile: &[Line], feature: usize) -> [V; N] {
     // SAFETY: the caller has enabled V, and the tile holds n_features x N x LANES numbers.
-    std::array::from_fn(|n| unsafe { V::load(tile.as_ptr().add((feature * N + n) * V::LANES)) })
+    std::array::from_fn(|n| unsafe { V::load(tile.as_ptr().cast::<f32>().add((feature * N + n) * V::LANES)) })
 }
 
 impl<V: Vector, const N: usize> Best<V, N> {
@@ -261,7 +267,7 @@ impl<V: Vector, const N: usize> Best<V, N> {
     ///
     /// As for [`best_of`].
     #[inline(always)]
-    unsafe fn score_group<const G: usize>(&mut self, tile: &[f32], group: &Group<'_>, part: usize) {
+    unsafe fn score_group<const G: usize>(&mut self, tile: &[Line], group: &Group<'_>, part: usize) {
         // SAFETY: V is enabled, the tile is whole.
         unsafe {
             let mut scores: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[part + idx]); N]);

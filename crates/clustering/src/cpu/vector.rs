@@ -4,6 +4,14 @@
 //! it ([`super::isa`]). Compilers do find such loops by themselves, but not reliably: a small change of the source turned
 //! one vector instruction into sixteen scalar ones.
 
+/// Numbers of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// Sixteen numbers in one cache line: a vector that lies across two costs as much as two.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [f32; LINE]);
+
 /// So many float32 lanes that go through every operation together.
 ///
 /// # Safety
@@ -49,7 +57,7 @@ pub(super) trait Vector: Copy {
     unsafe fn transpose(rows: &[*const f32], n_features: usize, to: *mut f32, stride: usize);
     /// `self * factor + addend`, rounded once on every instruction set, at whatever cost.
     unsafe fn fused_multiply_add(self, factor: Self, addend: Self) -> Self;
-    /// The square root, correctly rounded.
+    /// The square root, correctly rounded, of normal numbers whose own squares are; of others anything.
     unsafe fn sqrt(self) -> Self;
     /// Whether `low <= self <= high`, which NaN never is.
     unsafe fn is_within(self, low: Self, high: Self) -> Self::Mask;

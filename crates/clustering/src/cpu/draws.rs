@@ -1,0 +1,152 @@
+//! Random draws of rows: exponential races, with what earlier ones have found out about distances.
+//!
+//! Seeding draws round after round, each time far from all rows drawn before. So a shard remembers each row's squared
+//! distance to the nearest of them, and a draw measures only the distances to those that are new. The memory is a prefix
+//! of the question or it is not used, and so it does not show in an answer.
+
+use super::assign::{Assign, Nearest};
+use super::isa::{Isa, Kernel};
+use super::packed::PackedCentroids;
+use super::vector::Vector;
+use crate::answers::{Picked, PickedRow};
+use crate::questions::Draw;
+use rayon::prelude::*;
+use shoal_domain::{Block, Centroids, Merge};
+use std::sync::{Mutex, PoisonError};
+
+/// Memories of all starts together may take a quarter of what the rows take, or so many bytes if that is more.
+const BYTES_MIN: usize = 64 << 20;
+/// Rows whose random numbers are computed together.
+const TOGETHER: usize = 16;
+
+/// Each row's squared distance to the nearest of some points.
+struct Nearby {
+    /// n_points x n_features.
+    points: Vec<f32>,
+    /// One vector a block; infinite where there are no points yet.
+    squares: Vec<Vec<f64>>,
+}
+
+/// What draws have found out.
+pub(super) struct DrawMemory {
+    /// The one that was used last comes last. Locked to take one out and to put it back.
+    held: Mutex<Vec<Nearby>>,
+    n_max: usize,
+}
+
+impl DrawMemory {
+    pub(super) fn new(blocks: &[Block]) -> Self {
+        let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
+        let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
+        let bytes_max = (n_values * size_of::<f32>() / 4).max(BYTES_MIN);
+        Self { held: Mutex::default(), n_max: bytes_max / (n_rows * size_of::<f64>()).max(1) }
+    }
+
+    /// The memory whose points are the longest beginning of the given ones.
+    fn take(&self, points: &[f32], blocks: &[Block]) -> Nearby {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = (0..held.len()).filter(|idx| points.starts_with(&held[*idx].points));
+        match known.max_by_key(|idx| held[*idx].points.len()) {
+            Some(idx) => held.remove(idx),
+            None => {
+                let infinite = |block: &Block| vec![f64::INFINITY; block.n_rows()];
+                Nearby { points: Vec::new(), squares: blocks.iter().map(infinite).collect() }
+            }
+        }
+    }
+
+    fn put_back(&self, nearby: Nearby) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(nearby);
+        let n_too_many = held.len().saturating_sub(self.n_max);
+        held.drain(..n_too_many);
+    }
+
+    /// Draws rows, on all threads of the pool that this is called in.
+    pub(super) fn draw(&self, draw: &Draw, blocks: &[Block], isa: Isa) -> Picked {
+        let empty = || Picked::new(draw.n);
+        let parts: Vec<Picked> = match &draw.far_from {
+            None => {
+                let race = |mut picked: Picked, block: &Block| {
+                    isa.run(Race { draw, block, squares: None, picked: &mut picked });
+                    picked
+                };
+                blocks.par_iter().fold(empty, race).collect()
+            }
+            Some(points) => {
+                let mut nearby = self.take(points.values(), blocks);
+                let parts = nearby.race(points, draw, blocks, isa);
+                self.put_back(nearby);
+                parts
+            }
+        };
+        let mut picked = empty();
+        parts.into_iter().for_each(|part| picked.merge(part));
+        picked
+    }
+}
+
+impl Nearby {
+    /// Measures the distances to the points that are new, and lets all rows race.
+    fn race(&mut self, points: &Centroids, draw: &Draw, blocks: &[Block], isa: Isa) -> Vec<Picked> {
+        let new = points.values()[self.points.len()..].chunks_exact(points.n_features());
+        let new = (new.len() > 0).then(|| Centroids::from_rows(new).expect("some of the points are points"));
+        let packed = new.as_ref().map(PackedCentroids::new);
+        let scratch = || (Nearest::default(), Picked::new(draw.n));
+        let race = |(mut nearest, mut picked), (block, squares): (&Block, &mut Vec<f64>)| {
+            if let Some(packed) = &packed {
+                isa.run(Assign { packed, block, nearest: &mut nearest });
+                let closer = |(square, new): (&mut f64, &f64)| *square = square.min(*new);
+                squares.iter_mut().zip(nearest.squares()).for_each(closer);
+            }
+            isa.run(Race { draw, block, squares: Some(squares), picked: &mut picked });
+            (nearest, picked)
+        };
+        let parts = blocks.par_iter().zip(self.squares.par_iter_mut()).fold(scratch, race);
+        let parts = parts.map(|(_, picked)| picked).collect();
+        self.points = points.values().to_vec();
+        parts
+    }
+}
+
+/// The rows of a block draw their arrival times, and the earliest are kept.
+struct Race<'a> {
+    draw: &'a Draw,
+    block: &'a Block,
+    /// A row's chance is its weight times this, or its weight alone.
+    squares: Option<&'a [f64]>,
+    picked: &'a mut Picked,
+}
+
+impl Kernel for Race<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
+        let Self { draw, block, squares, picked } = self;
+        let n_rows = block.n_rows();
+        for first in (0..n_rows).step_by(TOGETHER) {
+            let row = |lane: usize| block.data_set_row((first + lane).min(n_rows - 1));
+            let uniforms: [f64; TOGETHER] = draw.stream.uniforms(std::array::from_fn(row));
+            for (row_idx, uniform) in (first..n_rows).zip(uniforms) {
+                let weight = if draw.ignore_weights { 1.0 } else { block.weight(row_idx) as f64 };
+                let chance = weight * squares.map_or(1.0, |squares| squares[row_idx]);
+                // -ln u is at least 1 - u, so most rows are known to be late without a logarithm. The factor is for the
+                // rounding of both.
+                if 1.0 - uniform > picked.latest() * chance * (1.0 + 1e-9) {
+                    continue;
+                }
+                let (row, order) =
+                    (block.data_set_row(row_idx), draw.stream.arrival(block.data_set_row(row_idx), chance));
+                picked.offer(order, row, || PickedRow {
+                    order,
+                    row,
+                    cluster: 0,
+                    target: 0,
+                    weight: block.weight(row_idx),
+                    values: block.row(row_idx).to_vec(),
+                });
+            }
+        }
+    }
+}
