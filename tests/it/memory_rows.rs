@@ -6,8 +6,8 @@
 use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::{
-    BlockLabels, ClusteringError, Description, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, Profile,
-    QueryRows, Rows, Shard, Spread,
+    BlockLabels, ClusterWeights, ClusteringError, Description, Device, DistanceSums, Draw, PairQuestion, Partial,
+    Picked, Profile, QueryRows, Rows, Shard, Spread,
 };
 use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -156,6 +156,10 @@ impl Shard for FleetShard {
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
         self.ask_each(|shard| shard.assign(sets))
+    }
+
+    fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
+        self.ask_each(|shard| shard.weigh(sets))
     }
 
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {

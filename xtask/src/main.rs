@@ -1,7 +1,12 @@
-//! Chores of the repository: `cargo xtask proto` writes the wire types from `proto/`.
+//! Chores of the repository.
 //!
-//! The generated code is checked in, so a normal build needs neither `protoc` nor this program; a test here fails when it
-//! no longer belongs to the protocol files.
+//! `cargo xtask proto` writes the wire types from `proto/`. The generated code is checked in, so a normal build needs
+//! neither `protoc` nor this program; a test here fails when it no longer belongs to the protocol files.
+//!
+//! `cargo xtask bench` measures the engine beside its peers. It sets up their pinned Python environment by itself, in
+//! `target/peers`; Spark also needs Java.
+
+mod bench;
 
 use anyhow::{Context, Result, bail};
 use prost::Message;
@@ -11,10 +16,11 @@ const PROTOCOL_FILES: [&str; 3] = ["shoal/v1/jobs.proto", "shoal/v1/fleet.proto"
 const DESCRIPTOR: &str = "descriptor.bin";
 
 fn main() -> Result<()> {
-    let command = std::env::args().nth(1);
-    match command.as_deref() {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
         Some("proto") => generate(&repository().join("crates/wire/src/gen")),
-        _ => bail!("usage: cargo xtask proto"),
+        Some("bench") => bench::run(&repository(), arguments),
+        _ => bail!("usage: cargo xtask proto | cargo xtask bench [--shapes A,B] [--result FOLDER] ..."),
     }
 }
 

@@ -91,6 +91,16 @@ impl Merge for Partial {
     }
 }
 
+/// The weight of each cluster, n_clusters, in units of the weight grid; the count where the data set has no weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterWeights(pub Vec<i128>);
+
+impl Merge for ClusterWeights {
+    fn merge(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(weight, more)| *weight += more);
+    }
+}
+
 /// A row that was drawn or looked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PickedRow {

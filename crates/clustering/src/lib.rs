@@ -22,8 +22,8 @@ pub mod prepare;
 pub mod silhouette;
 
 pub use answers::{
-    BlockLabels, Description, DistanceSums, PairQuestion, Partial, Picked, PickedRow, Profile, ProfiledBlock,
-    QueryRows, Spread, Unusable,
+    BlockLabels, ClusterWeights, Description, DistanceSums, PairQuestion, Partial, Picked, PickedRow, Profile,
+    ProfiledBlock, QueryRows, Spread, Unusable,
 };
 pub use error::ClusteringError;
 pub use observer::{Event, Observer, PassRecord, Phase};

@@ -37,7 +37,7 @@ impl Phase {
 /// One Lloyd pass of one start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PassRecord {
-    /// Which start, from 0.
+    /// Which start, from 0; those of several jobs are numbered one after the other.
     pub start: usize,
     /// Its pass, from 1.
     pub n_iter: usize,

@@ -1,6 +1,8 @@
 //! The questions that rows can be asked. Each goes to every holder of rows, and the answers merge.
 
-use crate::answers::{Description, DistanceSums, PairQuestion, Partial, Picked, Profile, QueryRows, Spread};
+use crate::answers::{
+    ClusterWeights, Description, DistanceSums, PairQuestion, Partial, Picked, Profile, QueryRows, Spread,
+};
 use crate::error::ClusteringError;
 use crate::prepare::Reading;
 use crate::silhouette::Silhouettes;
@@ -35,6 +37,10 @@ pub trait Shard: Send + Sync {
 
     /// Assigns each row to its nearest centroid, once for every set of centroids: one partial a set.
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError>;
+
+    /// The weight of the rows that are nearest to each centroid, once for every set. Tells less than
+    /// [`Shard::assign`], and is meant for sets that are not asked about again.
+    fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError>;
 
     /// Draws rows at random: one answer a draw.
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError>;

@@ -1,7 +1,9 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
 use crate::holders::{Holders, impossible};
-use shoal_clustering::{ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread};
+use shoal_clustering::{
+    ClusterWeights, ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread,
+};
 use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
 use shoal_wire::proto::{
@@ -89,6 +91,23 @@ impl Shard for FleetShard {
                 return Err(impossible(&holder.member, "its partial has another shape than the centroids"));
             }
             lists.push(partials);
+        }
+        self.merge_lists(lists, sets.len())
+    }
+
+    fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
+        let request = AssignRequest { run: self.run.clone(), sets: sets.iter().map(Into::into).collect() };
+        let answers = self.workers.ask_all(|mut worker, _| {
+            let request = request.clone();
+            Box::pin(async move { worker.weigh(request).await })
+        })?;
+        let mut lists = Vec::new();
+        for (answer, holder) in answers.into_iter().zip(&self.workers.holders) {
+            let weights = Vec::<ClusterWeights>::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+            if !weights.iter().zip(sets).all(|(weights, set)| weights.0.len() == set.n_clusters()) {
+                return Err(impossible(&holder.member, "its weights are not as many as the centroids"));
+            }
+            lists.push(weights);
         }
         self.merge_lists(lists, sets.len())
     }

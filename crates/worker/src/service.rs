@@ -160,6 +160,16 @@ impl Shards for ShardService {
         Ok(Response::new(proto::AssignResponse { partials: partials.iter().map(Into::into).collect() }))
     }
 
+    async fn weigh(&self, request: Request<proto::AssignRequest>) -> Answer<proto::WeighResponse> {
+        let request = request.into_inner();
+        let sets = request.sets.into_iter().map(TryInto::try_into);
+        let sets: Vec<Centroids> = sets.collect::<Result<_, _>>().map_err(invalid)?;
+        let held = sets.clone();
+        let weights =
+            self.ask_shard(&request.run, &held.iter().collect::<Vec<_>>(), move |shard| shard.weigh(&sets)).await?;
+        Ok(Response::new((&weights[..]).into()))
+    }
+
     async fn draw(&self, request: Request<proto::DrawRequest>) -> Answer<PickedResponse> {
         let request = request.into_inner();
         let draws = request.draws.into_iter().map(TryInto::try_into);

@@ -3,7 +3,9 @@
 use super::{centroids_at, fit_no_scale, fit_no_scale_or_refuse};
 use crate::fixtures::{Table, blobs, device, noise};
 use proptest::prelude::*;
+use shoal_clustering::kmeans::{FitParams, Start, fit, fit_each};
 use shoal_clustering::{Partial, Rows, Shard};
+use shoal_domain::job::Init;
 use shoal_domain::{BLOCK_ROWS, Centroids};
 use shoal_stats::ExactSum;
 
@@ -86,6 +88,32 @@ fn sets_together_are_sets_one_by_one() {
             assert_eq!((&partial.counts, &partial.sums), (&alone.counts, &alone.sums), "step {step}");
             assert_eq!(partial.inertia.to_digits(), alone.inertia.to_digits(), "step {step}");
         }
+    }
+}
+
+/// A sweep over numbers of clusters, each with several starts: every fit is what it is alone.
+#[test]
+fn fits_together_are_fits_one_by_one() {
+    let table = Table::new(blobs(BLOCK_ROWS + 300, 3, 5, 34)).in_blocks_of(400);
+    let rows = table.rows();
+    let fitted = fit_no_scale(&rows);
+    let params = |(n_clusters, n_init): (usize, usize)| FitParams {
+        n_clusters,
+        start: Start::Seeded { init: Init::Parallel, n_init, seed: 7 },
+        max_iter: 100,
+        shift_squared_max: 1e-4,
+        units: fitted.preparation.units(),
+    };
+    let jobs: Vec<FitParams> = [(2, 3), (3, 1), (4, 5), (5, 4), (6, 2)].map(params).to_vec();
+    let prepare = || rows.prepare(&fitted.preparation).expect("the rows can be prepared");
+    let together = fit_each(prepare().as_ref(), &jobs, &mut ()).expect("the rows are there");
+    for (job, fit_together) in jobs.iter().zip(together) {
+        let alone = fit(prepare().as_ref(), job, &mut ()).expect("the rows are there");
+        let n_clusters = job.n_clusters;
+        assert_eq!(fit_together.centroids, alone.centroids, "{n_clusters} clusters");
+        assert_eq!((fit_together.start, fit_together.n_iter), (alone.start, alone.n_iter), "{n_clusters} clusters");
+        let digits = (fit_together.partial.inertia.to_digits(), alone.partial.inertia.to_digits());
+        assert_eq!(digits.0, digits.1, "{n_clusters} clusters");
     }
 }
 

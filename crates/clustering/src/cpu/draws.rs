@@ -6,6 +6,7 @@
 
 use super::assign::{Assign, Nearest};
 use super::isa::{Isa, Kernel};
+use super::memory::memory_bytes;
 use super::packed::PackedCentroids;
 use super::vector::Vector;
 use crate::answers::{Picked, PickedRow};
@@ -14,8 +15,6 @@ use rayon::prelude::*;
 use shoal_domain::{Block, Centroids, Merge};
 use std::sync::{Mutex, PoisonError};
 
-/// Memories of all starts together may take a quarter of what the rows take, or so many bytes if that is more.
-const BYTES_MIN: usize = 64 << 20;
 /// Rows whose random numbers are computed together.
 const TOGETHER: usize = 16;
 
@@ -38,7 +37,7 @@ impl DrawMemory {
     pub(super) fn new(blocks: &[Block]) -> Self {
         let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
         let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
-        let bytes_max = (n_values * size_of::<f32>() / 4).max(BYTES_MIN);
+        let bytes_max = memory_bytes(n_values * size_of::<f32>());
         Self { held: Mutex::default(), n_max: bytes_max / (n_rows * size_of::<f64>()).max(1) }
     }
 
@@ -60,6 +59,11 @@ impl DrawMemory {
         held.push(nearby);
         let n_too_many = held.len().saturating_sub(self.n_max);
         held.drain(..n_too_many);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Draws rows, on all threads of the pool that this is called in.

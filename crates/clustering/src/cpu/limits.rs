@@ -1,45 +1,39 @@
-//! What this machine can do at most, measured with the engine's own vectors and threads: what a benchmark divides by.
+//! Work at the limits of this machine, with the engine's own vectors and threads: what a benchmark divides by.
 
 use super::isa::Kernel;
 use super::shard::CpuDevice;
 use super::vector::{LINE, Line, Vector};
 use std::hint::black_box;
-use std::time::Instant;
 
 /// Rounds of 24 multiplications and additions in one measurement: a few hundredths of a second.
 const ROUNDS: usize = 2_000_000;
 /// Sums that are kept at a time, enough to hide how long one takes.
 const SUMS: usize = 24;
-/// Measurements of which the best one counts.
-const REPEATS: usize = 5;
 
-/// Float32 multiplications and additions a second, of all threads of the device, as fused instructions on registers.
-pub fn peak_flops(device: &CpuDevice) -> f64 {
-    let flops = |lanes: usize| 2.0 * (ROUNDS * SUMS * lanes * device.n_threads()) as f64;
-    best(|| flops(device.broadcast(|_| device.isa().run(MultiplyAdd))[0]))
+/// Works at the limit of multiplications and additions, as fused instructions on registers, on all threads of the device;
+/// how many of both it did. A few hundredths of a second.
+pub fn multiply_and_add(device: &CpuDevice) -> f64 {
+    let lanes = device.broadcast(|_| device.isa().run(MultiplyAdd));
+    lanes.into_iter().map(|lanes| 2.0 * (ROUNDS * SUMS * lanes) as f64).sum()
 }
 
-/// Bytes a second that all threads of the device read together from `bytes` of memory, backed as the engine backs rows.
-pub fn read_bandwidth(device: &CpuDevice, bytes: usize) -> f64 {
-    let mut values = Vec::with_capacity(bytes / size_of::<Line>());
-    super::slab::ask_for_huge_pages(&mut values);
-    values.resize(bytes / size_of::<Line>(), Line([1.0; LINE]));
-    let share = values.len().div_ceil(device.n_threads());
-    let parts: Vec<&[Line]> = values.chunks(share).collect();
-    best(|| {
+/// Memory to be read at the limit, backed by the system as the engine's rows are.
+pub struct Memory(Vec<Line>);
+
+impl Memory {
+    /// So many bytes of it.
+    pub fn new(bytes: usize) -> Self {
+        let mut lines = Vec::with_capacity(bytes / size_of::<Line>());
+        super::slab::ask_for_huge_pages(&mut lines);
+        lines.resize(bytes / size_of::<Line>(), Line([1.0; LINE]));
+        Self(lines)
+    }
+
+    /// Reads all of it once, each thread of the device a part.
+    pub fn read(&self, device: &CpuDevice) {
+        let parts: Vec<&[Line]> = self.0.chunks(self.0.len().div_ceil(device.n_threads())).collect();
         device.broadcast(|thread| device.isa().run(Read(parts.get(thread).copied().unwrap_or(&[]))));
-        bytes as f64
-    })
-}
-
-/// The best rate of some measurements, each of which returns how much it did.
-fn best(mut measure: impl FnMut() -> f64) -> f64 {
-    let rate = |_| {
-        let began = Instant::now();
-        let amount = measure();
-        amount / began.elapsed().as_secs_f64()
-    };
-    (0..REPEATS).map(rate).fold(0.0, f64::max)
+    }
 }
 
 struct MultiplyAdd;

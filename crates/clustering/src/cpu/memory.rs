@@ -15,8 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Blocks whose memory is locked at a time; also the unit of work that threads take.
 pub(super) const CHUNK_BLOCKS: usize = 16;
-/// Memories of all starts together may take a quarter of what the rows take, or so many bytes if that is more.
+/// Memories of all starts together may take an eighth of what the rows take, or so many bytes if that is more.
 const BYTES_MIN: usize = 64 << 20;
+
+/// What memories may take beside so many bytes of rows.
+pub(super) fn memory_bytes(row_bytes: usize) -> usize {
+    (row_bytes / 8).max(BYTES_MIN)
+}
+
 /// Relative slack of bounds, well above the rounding of the few float32 operations that they go through.
 const SLACK: f64 = 1.0 / (1 << 20) as f64;
 
@@ -115,7 +121,7 @@ impl Memories {
     pub(super) fn new(blocks: &[Block]) -> Self {
         let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
         let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
-        let bytes_max = (n_values * size_of::<f32>() / 4).max(BYTES_MIN);
+        let bytes_max = memory_bytes(n_values * size_of::<f32>());
         let bytes_each = n_rows * (size_of::<u16>() + size_of::<f32>());
         Self { held: Vec::new(), n_max: bytes_max / bytes_each.max(1) }
     }

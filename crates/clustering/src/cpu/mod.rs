@@ -28,3 +28,4 @@ pub use assign::{Assigner, Nearest, squared_distance};
 pub use isa::Isa;
 pub use rows::MemoryRows;
 pub use shard::{CpuDevice, CpuShard};
+pub use slab::share_one_heap;

@@ -1,15 +1,17 @@
 //! Blocks in memory, and the folds over them that answer the questions.
 
 use super::Isa;
-use super::assign::{Assigner, Nearest};
+use super::assign::{ALL_ROWS, Assigner, Nearest};
 use super::draws::DrawMemory;
 use super::inertia::Exponents;
 use super::memory::{Memories, tie};
 use super::moves::MoveCriterion;
+use super::packed::PackedCentroids;
 use super::pass::Pass;
 use super::silhouette::ByCluster;
 use super::slab::Packer;
-use crate::answers::{DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
+use super::tile::{Ahead, Score, Scored};
+use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
 use crate::silhouette::Silhouettes;
@@ -183,6 +185,8 @@ impl CpuShard {
         if let Some(labelled) = held.filter(|labelled| labelled.centroids == *centroids) {
             return labelled;
         }
+        // Scores come when the passes are over, and need memory of their own.
+        *self.memories.lock().unwrap_or_else(PoisonError::into_inner) = Memories::new(&self.blocks);
         let assigner = Assigner::new(centroids, self.device.isa);
         let label = |block: &Block| {
             let mut nearest = Nearest::default();
@@ -196,6 +200,11 @@ impl CpuShard {
     }
 }
 
+fn merged<A: Merge>(mut answer: A, other: A) -> A {
+    answer.merge(other);
+    answer
+}
+
 fn picked_row(block: &Block, row_idx: usize, order: f64, cluster: u32, target: u32) -> PickedRow {
     let (row, weight) = (block.data_set_row(row_idx), block.weight(row_idx));
     PickedRow { order, row, cluster, target, weight, values: block.row(row_idx).to_vec() }
@@ -207,6 +216,8 @@ impl Shard for CpuShard {
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
+        // Lloyd's passes come when the draws are over.
+        self.draws.clear();
         let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let memories = lock().take(sets, &self.blocks);
         let squares_of = self.squares.get().is_none().then_some(&self.exponents);
@@ -226,6 +237,24 @@ impl Shard for CpuShard {
             });
         });
         Ok(partials)
+    }
+
+    fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
+        let weigh = |centroids: &Centroids| {
+            let packed = PackedCentroids::new(centroids);
+            let empty = || ClusterWeights(vec![0; centroids.n_clusters()]);
+            let add = |(mut scored, mut weights): (Scored, ClusterWeights), block: &Block| {
+                let rows = &ALL_ROWS[..block.n_rows()];
+                self.device.isa.run(Score { packed: &packed, block, rows, ahead: Ahead::Lead, scored: &mut scored });
+                for (row, label) in rows.iter().zip(scored.labels.iter()) {
+                    weights.0[usize::from(*label)] += i128::from(block.weight(usize::from(*row)));
+                }
+                (scored, weights)
+            };
+            let parts = self.blocks.par_iter().fold(|| (Scored::default(), empty()), add).map(|(_, weights)| weights);
+            self.device.install(|| parts.reduce(empty, merged))
+        };
+        Ok(sets.iter().map(weigh).collect())
     }
 
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {

@@ -1,4 +1,4 @@
-//! All starts of a job over the same passes.
+//! All starts of a job, or of several, over the same passes.
 
 use super::lloyd::{Lloyd, Progress};
 use super::seed::seed;
@@ -64,31 +64,52 @@ pub struct Fit {
 /// One start stops where `tol` says, as in scikit-learn. Of several, `tol` finds the best, and that one is then refined:
 /// see [`refine`].
 pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -> Result<Fit, ClusteringError> {
+    Ok(fit_each(shard, std::slice::from_ref(params), observer)?.remove(0))
+}
+
+/// Fits several jobs of k-means on the same rows, such as all numbers of clusters of a sweep. All starts of all jobs
+/// advance over the same passes, and those that have converged drop out. Every fit is what it would be alone.
+pub fn fit_each(
+    shard: &dyn Shard,
+    jobs: &[FitParams],
+    observer: &mut dyn Observer,
+) -> Result<Vec<Fit>, ClusteringError> {
     emit(observer, Event::Phase(Phase::Seed))?;
-    let initial = match &params.start {
-        Start::From(centroids) => vec![centroids.clone()],
-        Start::Seeded { init, n_init, seed: number } => {
-            seed(shard, *init, params.n_clusters, *n_init, *number, observer)?
-        }
-    };
+    let mut starts = Vec::new();
+    let mut of_jobs = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let initial = match &job.start {
+            Start::From(centroids) => vec![centroids.clone()],
+            Start::Seeded { init, n_init, seed: number } => {
+                seed(shard, *init, job.n_clusters, *n_init, *number, observer)?
+            }
+        };
+        let start = |centroids| Lloyd::new(centroids, job.units.clone(), job.max_iter, job.shift_squared_max);
+        of_jobs.push(starts.len()..starts.len() + initial.len());
+        starts.extend(initial.into_iter().map(start));
+    }
     emit(observer, Event::Phase(Phase::Fit))?;
-    let start = |centroids| Lloyd::new(centroids, params.units.clone(), params.max_iter, params.shift_squared_max);
-    let mut starts: Vec<Lloyd> = initial.into_iter().map(start).collect();
     run(shard, &mut starts, 0, observer)?;
     // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
     let mut partials = assign(shard, starts.iter().map(|start| start.centroids().clone()).collect())?;
     let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
-    let best = (0..starts.len()).min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
-    if starts.len() > 1 {
-        partials[best] = refine(shard, &mut starts[best..=best], best, observer)?;
+    let mut fits = Vec::with_capacity(jobs.len());
+    for of_job in of_jobs {
+        let first = of_job.start;
+        let is_one_of_several = of_job.len() > 1;
+        let best = of_job.min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
+        if is_one_of_several {
+            partials[best] = refine(shard, &mut starts[best..=best], best, observer)?;
+        }
+        fits.push(Fit {
+            centroids: starts[best].centroids().clone(),
+            partial: partials[best].clone(),
+            n_iter: starts[best].n_iter(),
+            converged: starts[best].progress() == Progress::Converged,
+            start: best - first,
+        });
     }
-    Ok(Fit {
-        centroids: starts[best].centroids().clone(),
-        partial: partials.swap_remove(best),
-        n_iter: starts[best].n_iter(),
-        converged: starts[best].progress() == Progress::Converged,
-        start: best,
-    })
+    Ok(fits)
 }
 
 /// Passes until no start goes on. `first` is the number of the first start, for the records.
@@ -155,7 +176,7 @@ fn advance(shard: &dyn Shard, start: &mut Lloyd, partial: Partial) -> Result<Pas
 
 /// Asks about all sets, in as few questions as their size allows.
 fn assign(shard: &dyn Shard, sets: Vec<Centroids>) -> Result<Vec<Partial>, ClusteringError> {
-    let per_question = sets_per_question(sets.first().map_or(1, |set| set.values().len()));
+    let per_question = sets_per_question(sets.iter().map(|set| set.values().len()).max().unwrap_or(1));
     let mut partials = Vec::with_capacity(sets.len());
     for sets in sets.chunks(per_question) {
         partials.extend(shard.assign(sets)?);

@@ -9,5 +9,5 @@ mod lloyd;
 mod seed;
 mod size;
 
-pub use fit::{Fit, FitParams, Start, fit};
+pub use fit::{Fit, FitParams, Start, fit, fit_each};
 pub use lloyd::{Lloyd, Progress};

@@ -83,7 +83,7 @@ impl Seeding<'_> {
         let sets = candidates.iter().map(|rows| centroids_of(rows)).collect::<Result<Vec<_>, _>>()?;
         let mut weights = Vec::with_capacity(sets.len());
         for sets in sets.chunks(sets_per_question(sets.iter().map(|set| set.values().len()).max().unwrap_or(1))) {
-            weights.extend(self.shard.assign(sets)?.into_iter().map(|partial| partial.weights));
+            weights.extend(self.shard.weigh(sets)?.into_iter().map(|weights| weights.0));
         }
         let reduce = |((set, weights), start): ((&Centroids, Vec<i128>), &u64)| {
             let weights: Vec<f64> = weights.into_iter().map(|weight| weight as f64).collect();

@@ -4,7 +4,8 @@ use super::questions::{f32s_from_bytes, f32s_to_bytes, i128s_from_bytes, i128s_t
 use super::{WireError, required};
 use crate::proto;
 use shoal_clustering::{
-    Description, DistanceSums, Partial, Picked, PickedRow, Profile, ProfiledBlock, QueryRows, Spread, Unusable,
+    ClusterWeights, Description, DistanceSums, Partial, Picked, PickedRow, Profile, ProfiledBlock, QueryRows, Spread,
+    Unusable,
 };
 use shoal_domain::BlockId;
 use shoal_stats::{ColumnMoments, DIGIT_BUCKETS, DigitCounts, ExactSum};
@@ -147,6 +148,21 @@ impl TryFrom<proto::DescribeResponse> for Description {
     fn try_from(description: proto::DescribeResponse) -> Result<Self, WireError> {
         check(description.counts.len() == description.sums.len(), "description.sums")?;
         Ok(Self { counts: description.counts, sums: sums_from(description.sums)? })
+    }
+}
+
+impl From<&[ClusterWeights]> for proto::WeighResponse {
+    fn from(weights: &[ClusterWeights]) -> Self {
+        Self { weights: weights.iter().map(|weights| i128s_to_bytes(&weights.0).to_vec()).collect() }
+    }
+}
+
+impl TryFrom<proto::WeighResponse> for Vec<ClusterWeights> {
+    type Error = WireError;
+
+    fn try_from(response: proto::WeighResponse) -> Result<Self, WireError> {
+        let weights = |bytes: &Vec<u8>| Ok(ClusterWeights(i128s_from_bytes(bytes, "weigh.weights")?));
+        response.weights.iter().map(weights).collect()
     }
 }
 

@@ -1337,6 +1337,12 @@ pub struct AssignResponse {
     pub partials: ::prost::alloc::vec::Vec<Partial>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WeighResponse {
+    /// n_clusters int128 for each set, in units of the weight grid.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub weights: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Partial {
     #[prost(uint64, repeated, tag = "1")]
     pub counts: ::prost::alloc::vec::Vec<u64>,
@@ -2217,6 +2223,25 @@ pub mod shards_client {
             req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Assign"));
             self.inner.unary(req, path, codec).await
         }
+        /// The weight of the rows nearest to each centroid, for several sets.
+        pub async fn weigh(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AssignRequest>,
+        ) -> std::result::Result<tonic::Response<super::WeighResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/shoal.v1.Shards/Weigh");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Weigh"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Random draws.
         pub async fn draw(
             &mut self,
@@ -2399,6 +2424,11 @@ pub mod shards_server {
             &self,
             request: tonic::Request<super::AssignRequest>,
         ) -> std::result::Result<tonic::Response<super::AssignResponse>, tonic::Status>;
+        /// The weight of the rows nearest to each centroid, for several sets.
+        async fn weigh(
+            &self,
+            request: tonic::Request<super::AssignRequest>,
+        ) -> std::result::Result<tonic::Response<super::WeighResponse>, tonic::Status>;
         /// Random draws.
         async fn draw(
             &self,
@@ -2762,6 +2792,49 @@ pub mod shards_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AssignSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/shoal.v1.Shards/Weigh" => {
+                    #[allow(non_camel_case_types)]
+                    struct WeighSvc<T: Shards>(pub Arc<T>);
+                    impl<T: Shards> tonic::server::UnaryService<super::AssignRequest>
+                    for WeighSvc<T> {
+                        type Response = super::WeighResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AssignRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shards>::weigh(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WeighSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,207 @@
+//! The engine beside its peers: the same rows, the same initial centroids, the same threads, one after the other.
+//!
+//! ```text
+//! cargo xtask bench                                # sets up the peers' environment, then runs all of it
+//! cargo run --release -p shoal-benches --bin engine -- compare --shapes A,E        # ours alone
+//! ```
+//!
+//! Every measurement is a process of its own. Answers are checked before times are believed: labels of ours against the
+//! float64 argmin, inertias and scores of all against each other. See `benches/peers/README.md` for what the figures of a
+//! document mean; ours has one more, `unrelated_ms_per_pass`: a pass that must score every row and move most of them.
+
+mod npy;
+mod ours;
+mod peers;
+mod shapes;
+mod table;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use ours::{Settings, Task};
+use peers::{Peer, Runner, write_data};
+use serde_json::{Value, json};
+use shapes::{FITS, SILHOUETTES, Shape};
+use shoal_clustering::cpu::{CpuDevice, limits};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Rows beyond which a peer's silhouette, all n x n distances of it, takes too long to wait for.
+const PEER_SILHOUETTE_ROWS: usize = 20_000;
+/// Measurements of a limit, of which the best counts.
+const LIMIT_REPEATS: usize = 5;
+/// How far the inertia of the same passes may differ: peers add in float32.
+const INERTIA_TOLERANCE: f64 = 1e-3;
+/// How far the score of the same rows may differ.
+const SCORE_TOLERANCE: f64 = 1e-5;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures ours and the peers, prints tables and writes the result.
+    Compare(Compare),
+    /// Measures one task of ours in this process and prints its document.
+    Ours(Ours),
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// Shapes by name, all when absent.
+    #[arg(long, value_delimiter = ',')]
+    shapes: Vec<String>,
+    /// The Python of the peers' environment; without it ours runs alone.
+    #[arg(long)]
+    python: Option<PathBuf>,
+    #[arg(long, default_value_t = 20)]
+    passes: usize,
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+    /// A folder, in which the result becomes `engine.json`.
+    #[arg(long)]
+    result: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Ours {
+    #[arg(long)]
+    task: Task,
+    #[arg(long)]
+    shape: String,
+    #[arg(long, default_value_t = 20)]
+    passes: usize,
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    #[arg(long, default_value_t = default_threads())]
+    threads: usize,
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Compare(arguments) => compare(&arguments),
+        Command::Ours(arguments) => {
+            let shape = Shape::named(&arguments.shape).with_context(|| format!("no shape `{}`", arguments.shape))?;
+            let settings =
+                Settings { threads: arguments.threads, passes: arguments.passes, repeats: arguments.repeats };
+            println!("{}", serde_json::to_string_pretty(&ours::run(arguments.task, &shape, &settings)?)?);
+            Ok(())
+        }
+    }
+}
+
+fn compare(arguments: &Compare) -> Result<()> {
+    let runner = Runner {
+        python: arguments.python.clone(),
+        threads: arguments.threads,
+        passes: arguments.passes,
+        repeats: arguments.repeats,
+    };
+    let wanted = |shape: &Shape| arguments.shapes.is_empty() || arguments.shapes.iter().any(|name| name == shape.name);
+    for name in &arguments.shapes {
+        ensure!(Shape::named(name).is_some(), "there is no shape `{name}`");
+    }
+    let limits = measure_limits(arguments.threads)?;
+    println!("{}", table::limits(&limits));
+    let mut results = Vec::new();
+    for shape in FITS.iter().filter(|shape| wanted(shape)) {
+        for task in [Task::Fit, Task::Solve] {
+            results.push(measure(&runner, task, shape)?);
+            println!("{}", table::render(results.last().context("just pushed")?, &limits));
+        }
+    }
+    for shape in SILHOUETTES.iter().filter(|shape| wanted(shape)) {
+        results.push(measure(&runner, Task::Silhouette, shape)?);
+        println!("{}", table::render(results.last().context("just pushed")?, &limits));
+    }
+    let Some(folder) = &arguments.result else {
+        return Ok(());
+    };
+    let document = json!({ "limits": limits, "versions": runner.versions()?, "measurements": results });
+    std::fs::create_dir_all(folder)?;
+    Ok(std::fs::write(folder.join("engine.json"), serde_json::to_string_pretty(&document)? + "\n")?)
+}
+
+/// What the machine can do at most, in the same run.
+fn measure_limits(threads: usize) -> Result<Value> {
+    let device = CpuDevice::new(threads)?;
+    let gigabytes = |bytes: usize| {
+        let memory = limits::Memory::new(bytes);
+        best_rate(|| {
+            memory.read(&device);
+            bytes as f64
+        }) / 1e9
+    };
+    Ok(json!({
+        "processor": processor()?,
+        "device": shoal_clustering::Device::name(&device),
+        "peak_gflops": best_rate(|| limits::multiply_and_add(&device)) / 1e9,
+        "read_gb_per_s": { "64_mb": gigabytes(64_000_000), "640_mb": gigabytes(640_000_000) },
+    }))
+}
+
+/// The best of some measurements of something that says how much it did, in so much a second.
+fn best_rate(mut work: impl FnMut() -> f64) -> f64 {
+    let rate = |_| {
+        let began = Instant::now();
+        work() / began.elapsed().as_secs_f64()
+    };
+    (0..LIMIT_REPEATS).map(rate).fold(0.0, f64::max)
+}
+
+fn processor() -> Result<String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
+    let name = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    Ok(name.trim_start_matches(['\t', ':', ' ']).to_owned())
+}
+
+/// One task on one shape, ours first and then every peer.
+fn measure(runner: &Runner, task: Task, shape: &Shape) -> Result<Value> {
+    let ours = runner.ours(task, shape)?;
+    let mut of_peers = Vec::new();
+    if runner.python.is_some() && (task != Task::Silhouette || shape.n_samples <= PEER_SILHOUETTE_ROWS) {
+        let folder = tempfile::tempdir()?;
+        write_data(shape, task, folder.path())?;
+        for peer in Peer::all(task, shape) {
+            of_peers.push(measure_peer(runner, peer, task, shape, folder.path(), &ours)?);
+        }
+    }
+    Ok(json!({
+        "shape": shape.name,
+        "task": format!("{task:?}").to_lowercase(),
+        "n_samples": shape.n_samples,
+        "n_features": shape.n_features,
+        "n_clusters": shape.n_clusters,
+        "data_bytes": shape.bytes(),
+        "flops_per_pass": shape.flops(),
+        "ours": ours,
+        "peers": of_peers,
+    }))
+}
+
+fn measure_peer(runner: &Runner, peer: &Peer, task: Task, shape: &Shape, folder: &Path, ours: &Value) -> Result<Value> {
+    eprintln!("{}: {}", shape.name, peer.label());
+    let mut document = match runner.peer(peer, task, shape, folder) {
+        Ok(document) => document,
+        // A peer that cannot run here is part of the result, and says why.
+        Err(error) => json!({ "failed": error.to_string() }),
+    };
+    document["label"] = json!(peer.label());
+    let differs = |key: &str, tolerance: f64| match (document[key].as_f64(), ours[key].as_f64()) {
+        (Some(theirs), Some(ours)) => ((theirs - ours) / ours).abs() > tolerance,
+        _ => false,
+    };
+    let is_same_task = document["starts_from"] == "C0";
+    if is_same_task && differs("inertia", INERTIA_TOLERANCE) || differs("score", SCORE_TOLERANCE) {
+        bail!("{}, {}: the answer is another one: {document}", shape.name, peer.label());
+    }
+    Ok(document)
+}

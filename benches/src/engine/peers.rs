@@ -1,0 +1,147 @@
+//! Other libraries on the same rows: each a Python process of its own (`benches/peers`), and ours as one more process.
+
+use crate::npy;
+use crate::ours::Task;
+use crate::shapes::{Data, Shape};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use shoal_clustering::cpu::{Assigner, Isa};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program of the peers.
+const PEER_PROGRAM: &str = "benches/peers/peer.py";
+
+/// Clusters up to which Spark is waited for: beyond, one fit takes minutes.
+const SPARK_CLUSTERS_MAX: usize = 16;
+
+/// A library, and the kernels that its OpenBLAS is told to take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    /// On some processors OpenBLAS takes kernels for older ones; the caller may name those that it should take.
+    pub(crate) coretype: Option<&'static str>,
+}
+
+const fn peer(name: &'static str) -> Peer {
+    Peer { name, coretype: None }
+}
+
+const fn tuned(name: &'static str) -> Peer {
+    Peer { name, coretype: Some("SkylakeX") }
+}
+
+const FIT: [Peer; 7] = [
+    peer("sklearn-lloyd"),
+    tuned("sklearn-lloyd"),
+    peer("sklearn-elkan"),
+    peer("intelex"),
+    peer("faiss"),
+    tuned("faiss"),
+    peer("spark"),
+];
+const SOLVE: [Peer; 4] = [peer("sklearn-lloyd"), tuned("sklearn-lloyd"), peer("intelex"), peer("faiss")];
+const SILHOUETTE: [Peer; 1] = [peer("sklearn")];
+
+impl Peer {
+    /// Who takes part in a task.
+    pub(crate) fn all(task: Task, shape: &Shape) -> impl Iterator<Item = &'static Self> {
+        let peers: &[Self] = match task {
+            Task::Fit => &FIT,
+            Task::Solve => &SOLVE,
+            Task::Silhouette => &SILHOUETTE,
+        };
+        let is_waited_for = shape.n_clusters <= SPARK_CLUSTERS_MAX;
+        peers.iter().filter(move |peer| peer.name != "spark" || is_waited_for)
+    }
+
+    /// Its name in tables: `+X` where OpenBLAS was told.
+    pub(crate) fn label(&self) -> String {
+        format!("{}{}", self.name, if self.coretype.is_some() { "+X" } else { "" })
+    }
+}
+
+/// What every measurement of one run has in common.
+pub(crate) struct Runner {
+    /// The Python of the peers' environment; none when we run alone.
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) threads: usize,
+    pub(crate) passes: usize,
+    pub(crate) repeats: usize,
+}
+
+impl Runner {
+    /// Our own part.
+    pub(crate) fn ours(&self, task: Task, shape: &Shape) -> Result<Value> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["ours", "--task", name(task), "--shape", shape.name]);
+        command.args(["--threads", &self.threads.to_string()]);
+        command.args(["--passes", &self.passes.to_string(), "--repeats", &self.repeats.to_string()]);
+        document(&mut command)
+    }
+
+    /// One peer's part, on the files of `folder`.
+    pub(crate) fn peer(&self, peer: &Peer, task: Task, shape: &Shape, folder: &Path) -> Result<Value> {
+        let python = self.python.as_ref().context("peers need --python")?;
+        let mut command = Command::new(python);
+        command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
+        command.envs(peer.coretype.map(|coretype| ("OPENBLAS_CORETYPE", coretype)));
+        command.arg(PEER_PROGRAM).args([name(task), "--peer", peer.name]).arg("--data").arg(folder);
+        command.args(["--threads", &self.threads.to_string()]);
+        // Nothing is close enough to Spark for its repeats to matter.
+        let repeats = if peer.name == "spark" { 1 } else { self.repeats }.to_string();
+        match task {
+            Task::Fit => {
+                command.args(["--passes", &self.passes.to_string(), "--repeats", &repeats]);
+            }
+            Task::Solve => {
+                command.args(["--k", &shape.n_clusters.to_string(), "--repeats", &repeats]);
+            }
+            Task::Silhouette => {}
+        }
+        document(&mut command)
+    }
+
+    /// The versions of all peers.
+    pub(crate) fn versions(&self) -> Result<Value> {
+        match &self.python {
+            Some(python) => document(Command::new(python).args([PEER_PROGRAM, "versions"])),
+            None => Ok(Value::Null),
+        }
+    }
+}
+
+fn name(task: Task) -> &'static str {
+    match task {
+        Task::Fit => "fit",
+        Task::Solve => "solve",
+        Task::Silhouette => "silhouette",
+    }
+}
+
+/// The JSON document that a process prints.
+fn document(command: &mut Command) -> Result<Value> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", told.lines().last().unwrap_or("it said nothing"));
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("what {command:?} printed"))
+}
+
+/// Writes the rows, the initial centroids and, for silhouettes, the labels.
+pub(crate) fn write_data(shape: &Shape, task: Task, folder: &Path) -> Result<()> {
+    let data = Data::new(*shape);
+    let bytes = |value: f32| value.to_le_bytes();
+    let rows = data.blocks().flat_map(|block| block.values().to_vec()).map(bytes);
+    npy::write(&folder.join("X.npy"), "<f4", &[shape.n_samples, shape.n_features], rows)?;
+    let initial = data.initial();
+    let centroids = initial.values().iter().copied().map(bytes);
+    npy::write(&folder.join("C0.npy"), "<f4", &[shape.n_clusters, shape.n_features], centroids)?;
+    if task == Task::Silhouette {
+        let assigner = Assigner::new(&initial, Isa::detect());
+        let labels = data.blocks().flat_map(|block| assigner.block_labels(&block).labels);
+        npy::write(&folder.join("labels.npy"), "<i4", &[shape.n_samples], labels.map(|label| label.to_le_bytes()))?;
+    }
+    Ok(())
+}
