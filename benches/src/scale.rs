@@ -34,7 +34,7 @@ struct Arguments {
     #[arg(long, default_value_t = 122_880)]
     row_group_rows: usize,
     /// Where the result goes.
-    #[arg(long, default_value = "benches/results/scale.json")]
+    #[arg(long, default_value = "target/scale.json")]
     result: PathBuf,
 }
 

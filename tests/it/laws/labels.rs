@@ -65,8 +65,9 @@ fn check_made(
     check(name, &block, &centroids);
 }
 
-/// Numbers of rows, clusters and features around the tiles of the kernels (16 rows, 8 centroids, 8 lanes).
-const SHAPES: [(usize, usize, usize); 9] = [
+/// Numbers of rows, clusters and features around the tiles of the kernels (8, 16, 24 or 48 rows, 4 or 8 centroids, 8 or 16
+/// lanes), and around a block.
+const SHAPES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (15, 7, 1),
     (16, 8, 2),
@@ -76,7 +77,21 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (40, 16, 17),
     (20, 100, 16),
     (19, 4, 513),
+    (23, 3, 5),
+    (25, 12, 15),
+    (47, 13, 31),
+    (49, 20, 33),
+    (1023, 6, 2),
+    (1024, 11, 9),
 ];
+
+/// k-means|| asks about ten candidates a cluster, and so about more of them than there may be clusters.
+#[test]
+fn more_centroids_than_labels_of_16_bits() {
+    let n_clusters = 70_003;
+    let value = |row: usize, _: usize| (row * 700 + 11) as f32;
+    check_made("many centroids", (100, n_clusters, 1), value, |cluster, _| cluster as f32);
+}
 
 /// A whole number from 0 to `below`, scattered.
 fn scattered(row: usize, column: usize, below: u32) -> f32 {

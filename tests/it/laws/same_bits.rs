@@ -4,7 +4,7 @@
 use crate::fixtures::{Table, blobs, device, job, noise};
 use crate::memory_rows::MemoryRows;
 use proptest::prelude::*;
-use shoal_clustering::cpu::CpuDevice;
+use shoal_clustering::cpu::{CpuDevice, Isa};
 use shoal_clustering::{ClusteringError, segment};
 use shoal_domain::job::{Init, JobSpec, Missing, PrepareSpec, Scale, Silhouette, ValidateSpec};
 
@@ -21,14 +21,19 @@ fn outcome(rows: &MemoryRows, spec: &JobSpec) -> Result<String, ClusteringError>
 
 /// The ways to compute the same thing, by name.
 fn ways() -> Vec<(&'static str, Vec<CpuDevice>)> {
-    let portable = || CpuDevice::portable(2).expect("threads can be started");
-    vec![
+    let with = |isa: Isa| CpuDevice::with_isa(2, isa).expect("threads can be started");
+    let slower = |isa: Isa| (isa.is_available() && isa != Isa::detect()).then(|| (isa.name(), vec![with(isa)]));
+    let mut ways = vec![
         ("2 threads", vec![device(2)]),
         ("5 threads", vec![device(5)]),
-        ("portable kernels", vec![portable()]),
+        ("no memory", vec![device(2).remembering(0)]),
+        // Room for a few starts of the larger tables, so that some are remembered and others not.
+        ("little memory", vec![device(2).remembering(300_000)]),
         ("three workers", vec![device(1), device(2), device(1)]),
-        ("three workers of different kinds", vec![portable(), device(5), device(1)]),
-    ]
+        ("three workers of different kinds", vec![with(Isa::Portable), device(5).remembering(0), device(1)]),
+    ];
+    ways.extend([Isa::Avx2, Isa::Portable].into_iter().filter_map(slower));
+    ways
 }
 
 /// Fails at the first line that is another one when computed in another way. A refusal has to be the same too.

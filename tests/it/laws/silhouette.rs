@@ -124,6 +124,18 @@ fn exact_is_the_definition() {
     let offset =
         Table::new(blobs(200, 2, 3, 12).into_iter().map(|column| column.iter().map(|x| x + 1e6).collect()).collect());
     check_points("an offset", &offset, &rows_of(&offset, &[1, 2, 3]));
+    let wide = Table::new(blobs(300, 70, 3, 15)).in_blocks_of(64);
+    check_points("many features", &wide, &rows_of(&wide, &[0, 1, 2]));
+    // More rows than are compared at a time, most of them in one cluster.
+    let long = Table::new(blobs(2600, 3, 2, 16));
+    check_points("many rows", &long, &[vec![5.0; 3], vec![0.0, 9.0, 0.0]]);
+    check_points("many rows, unequal clusters", &long, &[vec![4.0; 3], vec![60.0; 3], vec![5.0, 9.9, 9.9]]);
+    // Far from everything, and so near each other that float32 dot products tell nothing.
+    let far = |column: &Vec<f64>| {
+        column.iter().enumerate().map(|(row, x)| if row % 3 == 0 { 1e4 + x * 1e-3 } else { *x }).collect()
+    };
+    let far = Table::new(blobs(900, 3, 2, 17).iter().map(far).collect());
+    check_points("a tight group far away", &far, &rows_of(&far, &[1, 2, 3, 4]));
 }
 
 proptest! {

@@ -31,7 +31,7 @@ pub struct Nearest {
 
 impl Nearest {
     /// The nearest centroid of each row, the lowest one on ties.
-    pub fn labels(&self) -> &[u16] {
+    pub fn labels(&self) -> &[u32] {
         &self.scored.labels[..self.squares.len()]
     }
 
@@ -69,7 +69,7 @@ impl<'a> Assigner<'a> {
         let mut nearest = Nearest::default();
         self.assign(block, &mut nearest);
         BlockLabels {
-            labels: nearest.labels().iter().map(|label| u32::from(*label)).collect(),
+            labels: nearest.labels().to_vec(),
             distances: nearest.squares().iter().map(|square| square.sqrt()).collect(),
             kept: block.kept().map(<[u32]>::to_vec),
         }
@@ -94,7 +94,7 @@ impl Kernel for Assign<'_> {
         unsafe { score.run::<V, N, G>() };
         let rows = block.values().chunks_exact(block.n_features()).zip(scored.labels.iter());
         squares.clear();
-        squares.extend(rows.map(|(row, label)| squared_distance(row, packed.centroids().row(usize::from(*label)))));
+        squares.extend(rows.map(|(row, label)| squared_distance(row, packed.centroids().row(*label as usize))));
     }
 }
 

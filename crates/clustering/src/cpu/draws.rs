@@ -6,7 +6,6 @@
 
 use super::assign::{Assign, Nearest};
 use super::isa::{Isa, Kernel};
-use super::memory::memory_bytes;
 use super::packed::PackedCentroids;
 use super::vector::Vector;
 use crate::answers::{Picked, PickedRow};
@@ -28,16 +27,14 @@ struct Nearby {
 
 /// What draws have found out.
 pub(super) struct DrawMemory {
-    /// The one that was used last comes last. Locked to take one out and to put it back.
+    /// Locked to take one out and to put it back.
     held: Mutex<Vec<Nearby>>,
     n_max: usize,
 }
 
 impl DrawMemory {
-    pub(super) fn new(blocks: &[Block]) -> Self {
+    pub(super) fn new(blocks: &[Block], bytes_max: usize) -> Self {
         let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
-        let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
-        let bytes_max = memory_bytes(n_values * size_of::<f32>());
         Self { held: Mutex::default(), n_max: bytes_max / (n_rows * size_of::<f64>()).max(1) }
     }
 
@@ -46,7 +43,7 @@ impl DrawMemory {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let known = (0..held.len()).filter(|idx| points.starts_with(&held[*idx].points));
         match known.max_by_key(|idx| held[*idx].points.len()) {
-            Some(idx) => held.remove(idx),
+            Some(idx) => held.swap_remove(idx),
             None => {
                 let infinite = |block: &Block| vec![f64::INFINITY; block.n_rows()];
                 Nearby { points: Vec::new(), squares: blocks.iter().map(infinite).collect() }
@@ -54,11 +51,12 @@ impl DrawMemory {
         }
     }
 
+    /// Keeps a memory if there is room. Starts come by turns, so to let go of another one for it would help none.
     fn put_back(&self, nearby: Nearby) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.push(nearby);
-        let n_too_many = held.len().saturating_sub(self.n_max);
-        held.drain(..n_too_many);
+        if held.len() < self.n_max {
+            held.push(nearby);
+        }
     }
 
     /// Forgets everything.

@@ -10,17 +10,17 @@
 //! from any memory of its shape; a better match only leaves more rows alone.
 
 use crate::answers::Partial;
+use shoal_domain::job::MAX_CLUSTERS;
 use shoal_domain::{Block, Centroids, Preparation};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Blocks whose memory is locked at a time; also the unit of work that threads take.
-pub(super) const CHUNK_BLOCKS: usize = 16;
-/// Memories of all starts together may take an eighth of what the rows take, or so many bytes if that is more.
+/// Memories of all starts together may take a quarter of what the rows take, or so many bytes if that is more.
 const BYTES_MIN: usize = 64 << 20;
 
-/// What memories may take beside so many bytes of rows.
-pub(super) fn memory_bytes(row_bytes: usize) -> usize {
-    (row_bytes / 8).max(BYTES_MIN)
+/// What memories may take beside the values of some blocks.
+pub(super) fn memory_bytes(blocks: &[Block]) -> usize {
+    let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
+    (n_values * size_of::<f32>() / 4).max(BYTES_MIN)
 }
 
 /// Relative slack of bounds, well above the rounding of the few float32 operations that they go through.
@@ -51,7 +51,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    fn new(centroids: &Centroids, blocks: &[Block]) -> Self {
+    /// What a memory of a set takes.
+    fn bytes(centroids: &Centroids, n_rows: usize) -> usize {
+        let of_rows = n_rows * (size_of::<u16>() + size_of::<f32>());
+        of_rows + centroids.values().len() * (size_of::<i128>() + size_of::<f32>())
+    }
+
+    fn new(centroids: &Centroids, blocks: &[Block], chunk_blocks: usize) -> Self {
         let chunk = |blocks: &[Block]| {
             let n_rows = blocks.iter().map(Block::n_rows).sum();
             Mutex::new(ChunkMemory { labels: vec![0; n_rows], until: vec![0.0; n_rows] })
@@ -60,7 +66,7 @@ impl Memory {
             centroids: centroids.clone(),
             travelled: 0.0,
             partial: Partial::empty(centroids.n_clusters(), centroids.n_features()),
-            chunks: blocks.chunks(CHUNK_BLOCKS).map(chunk).collect(),
+            chunks: blocks.chunks(chunk_blocks).map(chunk).collect(),
             is_filled: false,
         }
     }
@@ -114,35 +120,41 @@ impl Way {
 pub(super) struct Memories {
     /// The one that was used last comes last.
     held: Vec<Memory>,
-    n_max: usize,
+    n_rows: usize,
+    bytes_max: usize,
 }
 
 impl Memories {
-    pub(super) fn new(blocks: &[Block]) -> Self {
-        let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
-        let n_values: usize = blocks.iter().map(|block| block.values().len()).sum();
-        let bytes_max = memory_bytes(n_values * size_of::<f32>());
-        let bytes_each = n_rows * (size_of::<u16>() + size_of::<f32>());
-        Self { held: Vec::new(), n_max: bytes_max / bytes_each.max(1) }
+    pub(super) fn new(blocks: &[Block], bytes_max: usize) -> Self {
+        Self { held: Vec::new(), n_rows: blocks.iter().map(Block::n_rows).sum(), bytes_max }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    fn bytes<'m>(&self, memories: impl Iterator<Item = &'m Memory>) -> usize {
+        memories.map(|memory| Memory::bytes(&memory.centroids, self.n_rows)).sum()
     }
 
     /// Takes out a memory for each set, the one whose centroids are nearest, or a fresh one while there is room.
-    pub(super) fn take(&mut self, sets: &[Centroids], blocks: &[Block]) -> Vec<Option<Memory>> {
+    pub(super) fn take(&mut self, sets: &[Centroids], blocks: &[Block], chunk_blocks: usize) -> Vec<Option<Memory>> {
         let mut taken: Vec<Option<Memory>> = sets.iter().map(|set| self.take_nearest(set)).collect();
-        let mut n_held = self.held.len() + taken.iter().flatten().count();
+        let mut bytes = self.bytes(taken.iter().flatten());
         for (memory, set) in taken.iter_mut().zip(sets) {
-            match memory {
-                Some(memory) => memory.move_to(set),
-                None => {
-                    if n_held >= self.n_max && !self.held.is_empty() {
-                        self.held.remove(0);
-                        n_held -= 1;
-                    }
-                    if n_held < self.n_max {
-                        *memory = Some(Memory::new(set, blocks));
-                        n_held += 1;
-                    }
-                }
+            if let Some(memory) = memory {
+                memory.move_to(set);
+                continue;
+            }
+            let bytes_more = Memory::bytes(set, self.n_rows);
+            while !self.held.is_empty() && bytes + bytes_more + self.bytes(self.held.iter()) > self.bytes_max {
+                self.held.remove(0);
+            }
+            // Labels are remembered as numbers of 16 bits.
+            if bytes + bytes_more <= self.bytes_max && set.n_clusters() <= MAX_CLUSTERS {
+                *memory = Some(Memory::new(set, blocks, chunk_blocks));
+                bytes += bytes_more;
             }
         }
         taken
@@ -161,8 +173,9 @@ impl Memories {
     pub(super) fn put_back(&mut self, memories: impl Iterator<Item = Memory>) {
         self.held.extend(memories);
         // Questions that came at the same time may each have made as many as there is room for.
-        let n_too_many = self.held.len().saturating_sub(self.n_max);
-        self.held.drain(..n_too_many);
+        while self.bytes(self.held.iter()) > self.bytes_max {
+            self.held.remove(0);
+        }
     }
 }
 

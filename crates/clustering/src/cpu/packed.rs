@@ -58,7 +58,8 @@ impl<'a> PackedCentroids<'a> {
             values,
             half_norms,
             lead_per_norm: unit as f32,
-            lead_min: (2.0 * unit * max_squared_norm) as f32,
+            // At least what products that are too small for float32 may lose.
+            lead_min: (2.0 * unit * max_squared_norm).max(f64::from(f32::MIN_POSITIVE)) as f32,
         }
     }
 
@@ -81,12 +82,12 @@ impl<'a> PackedCentroids<'a> {
     }
 
     /// The float64 argmin of one row, the lowest centroid on ties.
-    pub(super) fn decide(&self, row: &[f32]) -> u16 {
+    pub(super) fn decide(&self, row: &[f32]) -> u32 {
         let mut nearest = (f64::INFINITY, 0);
         for (cluster, centroid) in self.centroids.rows().enumerate() {
             let square = squared_distance(row, centroid);
             if square < nearest.0 {
-                nearest = (square, cluster as u16);
+                nearest = (square, cluster as u32);
             }
         }
         nearest.1

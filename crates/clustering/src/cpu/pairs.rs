@@ -45,7 +45,9 @@ pub(super) struct PairScale<'a> {
 impl<'a> PairScale<'a> {
     /// For the rows of two clusters, which may be the same.
     pub(super) fn new(question: &'a PairQuestion, a: usize, b: usize) -> Self {
-        let (origin, other) = (question.centroids.row(a.min(b)), question.centroids.row(a.max(b)));
+        // The same for both orders, to the last bit.
+        let (a, b) = (a.min(b), a.max(b));
+        let (origin, other) = (question.centroids.row(a), question.centroids.row(b));
         let mean_square = squared_distance(origin, other) + question.mean_squares[a] + question.mean_squares[b];
         // Eight times the typical distance: hardly a pair is longer, and few are shorter than a hundredth of it.
         let (_, magnitude) = libm::frexp(8.0 * mean_square.sqrt());
@@ -300,5 +302,29 @@ unsafe fn dots<V: Vector, const N: usize, const G: usize>(
             }
         }
         dots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_domain::Centroids;
+
+    /// Where the sum of three numbers is rounded to either side of a power of two, depending on their order.
+    #[test]
+    fn a_pair_of_clusters_has_one_scale() {
+        let centroids = Centroids::new(2, 1, vec![0.0, 0.75]).expect("two centroids");
+        let square = 0.75 * 0.75;
+        let mut n_telling = 0;
+        for step in 1..400 {
+            let first = f64::from(step) * 1e-3;
+            let mean_squares = vec![first, 1.0 - square - first];
+            let sums = [square + mean_squares[0] + mean_squares[1], square + mean_squares[1] + mean_squares[0]];
+            n_telling += usize::from(sums[0] != sums[1]);
+            let question = PairQuestion { centroids: centroids.clone(), mean_squares, unit: libm::ldexp(1.0, -60) };
+            let (one, other) = (PairScale::new(&question, 0, 1), PairScale::new(&question, 1, 0));
+            assert_eq!((one.origin, one.per_unit, one.shift), (other.origin, other.per_unit, other.shift), "{first}");
+        }
+        assert!(n_telling > 0, "no order made a difference");
     }
 }

@@ -8,7 +8,7 @@
 use super::assign::ALL_ROWS;
 use super::inertia::Exponents;
 use super::isa::{Isa, Kernel};
-use super::memory::{CHUNK_BLOCKS, ChunkMemory, Memory, Way};
+use super::memory::{ChunkMemory, Memory, Way};
 use super::packed::PackedCentroids;
 use super::sums::{AddRows, GridSums, Move, MoveRows};
 use super::tile::{Ahead, Score, Scored};
@@ -28,6 +28,8 @@ struct SetPass<'a> {
 /// A pass over some blocks.
 pub(super) struct Pass<'a> {
     blocks: &'a [Block],
+    /// Blocks that a thread takes at a time.
+    chunk_blocks: usize,
     /// Grid step of each column.
     units: &'a [f64],
     /// Given where the sum of squares has to be found on the way, as long as a block is at hand.
@@ -49,7 +51,7 @@ pub(super) struct Work {
 impl<'a> Pass<'a> {
     /// `tie` is the difference of distances that float64 may not see.
     pub(super) fn new(
-        blocks: &'a [Block],
+        (blocks, chunk_blocks): (&'a [Block], usize),
         units: &'a [f64],
         squares_of: Option<&'a Exponents>,
         isa: Isa,
@@ -63,7 +65,15 @@ impl<'a> Pass<'a> {
             });
             SetPass { packed: PackedCentroids::new(centroids), memory }
         };
-        Self { blocks, units, squares_of, isa, sets: sets.map(set).collect(), next_chunk: AtomicUsize::new(0) }
+        Self {
+            blocks,
+            chunk_blocks,
+            units,
+            squares_of,
+            isa,
+            sets: sets.map(set).collect(),
+            next_chunk: AtomicUsize::new(0),
+        }
     }
 
     /// The part of one thread: chunk after chunk, until none are left.
@@ -73,7 +83,7 @@ impl<'a> Pass<'a> {
         let mut scratch = Scratch::default();
         loop {
             let chunk_idx = self.next_chunk.fetch_add(1, Ordering::Relaxed);
-            let Some(blocks) = self.blocks.chunks(CHUNK_BLOCKS).nth(chunk_idx) else {
+            let Some(blocks) = self.blocks.chunks(self.chunk_blocks).nth(chunk_idx) else {
                 return work;
             };
             let lock = |set: &'s SetPass<'_>| set.memory.as_ref().map(|(memory, _)| memory.chunk(chunk_idx));
@@ -176,13 +186,13 @@ fn pass_block(
         }
         Some(memory) => {
             isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
-            memory.labels.copy_from_slice(&scored.labels[..all.len()]);
+            memory.labels.iter_mut().zip(scored.labels.iter()).for_each(|(label, found)| *label = *found as u16);
             memory
                 .until
                 .iter_mut()
                 .zip(scored.ahead.iter())
                 .for_each(|(until, ahead)| *until = memory.way.mark(*ahead));
-            isa.run(AddRows { sums, block, labels: memory.labels });
+            isa.run(AddRows { sums, block, labels: &scored.labels[..all.len()] });
         }
         None => {
             isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
@@ -198,9 +208,10 @@ impl Remembered<'_> {
         for ((row, new), ahead) in rows.iter().zip(scored.labels.iter()).zip(scored.ahead.iter()) {
             let (label, until) = (&mut self.labels[usize::from(*row)], &mut self.until[usize::from(*row)]);
             // Written anyway and kept only if it is a move: which rows move, no branch can foresee.
-            moves[n_moves] = Move { row: *row, from: *label, to: *new };
-            n_moves += usize::from(*label != *new);
-            *label = *new;
+            moves[n_moves] = Move { row: *row, from: u32::from(*label), to: *new };
+            n_moves += usize::from(u32::from(*label) != *new);
+            // A set that has a memory has few enough clusters.
+            *label = *new as u16;
             *until = self.way.mark(*ahead);
         }
         n_moves

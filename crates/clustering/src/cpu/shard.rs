@@ -4,12 +4,13 @@ use super::Isa;
 use super::assign::{ALL_ROWS, Assigner, Nearest};
 use super::draws::DrawMemory;
 use super::inertia::Exponents;
-use super::memory::{Memories, tie};
+use super::memory::{Memories, memory_bytes, tie};
 use super::moves::MoveCriterion;
 use super::packed::PackedCentroids;
 use super::pass::Pass;
-use super::silhouette::ByCluster;
+use super::silhouette::{ByCluster, ClusterOrder};
 use super::slab::Packer;
+use super::sums::GridSums;
 use super::tile::{Ahead, Score, Scored};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
@@ -20,11 +21,20 @@ use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// Pieces of a pass that each thread has on average, at least.
+const CHUNKS_PER_THREAD: usize = 8;
+/// Blocks of a piece at most.
+const CHUNK_BLOCKS_MAX: usize = 16;
+/// What the sums of all threads may take in one pass; more sets than fit take turns.
+const SUMS_BYTES_MAX: usize = 256 << 20;
+
 /// The CPU with a pool of threads.
 #[derive(Clone)]
 pub struct CpuDevice {
     pool: Arc<rayon::ThreadPool>,
     isa: Isa,
+    /// What each shard may remember, in bytes; see [`memory_bytes`] where it is not set.
+    memory_bytes_max: Option<usize>,
 }
 
 impl CpuDevice {
@@ -33,16 +43,18 @@ impl CpuDevice {
         Self::with_isa(n_threads, Isa::detect())
     }
 
-    /// With kernels for a given instruction set, which must be [`Isa::detect`]'s or [`Isa::Portable`].
-    fn with_isa(n_threads: usize, isa: Isa) -> Result<Self, ClusteringError> {
+    /// With kernels for a given instruction set, which this machine must have. Slower ones give the same bits.
+    pub fn with_isa(n_threads: usize, isa: Isa) -> Result<Self, ClusteringError> {
+        assert!(isa.is_available(), "this machine has no {}", isa.name());
         let named = |idx| format!("shoal-cpu-{idx}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(named).build();
-        Ok(Self { pool: Arc::new(pool.map_err(ClusteringError::rows)?), isa })
+        Ok(Self { pool: Arc::new(pool.map_err(ClusteringError::rows)?), isa, memory_bytes_max: None })
     }
 
-    /// The plain kernels that every machine can run; slower, and the same bits.
-    pub fn portable(n_threads: usize) -> Result<Self, ClusteringError> {
-        Self::with_isa(n_threads, Isa::Portable)
+    /// Lets each shard remember so many bytes between two questions, for passes and for draws each. Less is slower, and
+    /// gives the same bits.
+    pub fn remembering(self, bytes_max: usize) -> Self {
+        Self { memory_bytes_max: Some(bytes_max), ..self }
     }
 
     /// The instruction set of the kernels.
@@ -68,14 +80,18 @@ impl CpuDevice {
     /// A shard of some blocks.
     pub fn shard(&self, preparation: &Preparation, mut blocks: Vec<Block>) -> CpuShard {
         blocks.sort_by_key(Block::id);
+        let bytes_max = self.memory_bytes_max.unwrap_or_else(|| memory_bytes(&blocks));
+        // Enough pieces for threads to share evenly, and few enough for a piece to be worth its lock.
+        let chunk_blocks = (blocks.len() / (CHUNKS_PER_THREAD * self.n_threads())).clamp(1, CHUNK_BLOCKS_MAX);
         CpuShard {
+            chunk_blocks,
             device: self.clone(),
             units: preparation.units(),
             exponents: Exponents::new(preparation),
             tie: tie(preparation),
             squares: OnceLock::new(),
-            memories: Mutex::new(Memories::new(&blocks)),
-            draws: DrawMemory::new(&blocks),
+            memories: Mutex::new(Memories::new(&blocks, bytes_max)),
+            draws: DrawMemory::new(&blocks, bytes_max),
             weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
             blocks,
             labels: Mutex::new(None),
@@ -112,6 +128,8 @@ pub struct CpuShard {
     tie: f64,
     /// In ascending order.
     blocks: Vec<Block>,
+    /// Blocks that a thread takes at a time in a pass.
+    chunk_blocks: usize,
     /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
     squares: OnceLock<ExactSum>,
     /// What Lloyd passes have found. Locked only to take memories out and to put them back, never during a pass.
@@ -125,7 +143,8 @@ pub struct CpuShard {
 struct Labelled {
     centroids: Centroids,
     /// One vector a block, in block order.
-    labels: Vec<Vec<u16>>,
+    labels: Vec<Vec<u32>>,
+    order: ClusterOrder,
 }
 
 /// A block with what was found for its rows.
@@ -155,6 +174,30 @@ impl CpuShard {
         answer
     }
 
+    /// A Lloyd pass for several sets at once.
+    fn pass(&self, sets: &[Centroids]) -> Vec<Partial> {
+        let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let memories = lock().take(sets, &self.blocks, self.chunk_blocks);
+        let squares_of = self.squares.get().is_none().then_some(&self.exponents);
+        let sets_and_memories = sets.iter().zip(memories);
+        let blocks = (&self.blocks[..], self.chunk_blocks);
+        let pass = Pass::new(blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
+        let of_threads = self.device.broadcast(|_| pass.work());
+        let squares = self.squares.get_or_init(|| {
+            let mut squares = ExactSum::default();
+            of_threads.iter().for_each(|work| squares.merge(work.squares.clone()));
+            squares
+        });
+        let (mut partials, memories): (Vec<Partial>, Vec<_>) = pass.finish(of_threads).into_iter().unzip();
+        lock().put_back(memories.into_iter().flatten());
+        self.device.install(|| {
+            partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
+                partial.inertia = self.exponents.inertia(squares, partial, centroids);
+            });
+        });
+        partials
+    }
+
     fn pick(&self, centroids: &Centroids, n: usize, order: impl Fn(u64, u64, f64) -> f64 + Sync) -> Picked {
         self.fold(
             centroids,
@@ -163,7 +206,7 @@ impl CpuShard {
                 for (row_idx, (label, square)) in nearest.labels().iter().zip(nearest.squares()).enumerate() {
                     let order = order(block.data_set_row(row_idx), block.weight(row_idx), *square);
                     picked.offer(order, block.data_set_row(row_idx), || {
-                        picked_row(block, row_idx, order, u32::from(*label), u32::from(*label))
+                        picked_row(block, row_idx, order, *label, *label)
                     });
                 }
             },
@@ -175,8 +218,8 @@ impl CpuShard {
         position.map_err(|_| ClusteringError::NoSuchBlock { block: block.0 })
     }
 
-    fn by_cluster(&self, labelled: &Labelled) -> ByCluster<'_> {
-        ByCluster::new(&self.blocks, self.units.len(), &labelled.labels, labelled.centroids.n_clusters())
+    fn by_cluster<'a>(&'a self, labelled: &'a Labelled) -> ByCluster<'a> {
+        ByCluster::new(&self.blocks, self.units.len(), &labelled.order)
     }
 
     /// Labels of all blocks, computed when they were not asked for these centroids last time.
@@ -186,15 +229,16 @@ impl CpuShard {
             return labelled;
         }
         // Scores come when the passes are over, and need memory of their own.
-        *self.memories.lock().unwrap_or_else(PoisonError::into_inner) = Memories::new(&self.blocks);
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let assigner = Assigner::new(centroids, self.device.isa);
         let label = |block: &Block| {
             let mut nearest = Nearest::default();
             assigner.assign(block, &mut nearest);
             nearest.labels().to_vec()
         };
-        let labels = self.device.pool.install(|| self.blocks.par_iter().map(label).collect());
-        let labelled = Arc::new(Labelled { centroids: centroids.clone(), labels });
+        let labels: Vec<Vec<u32>> = self.device.install(|| self.blocks.par_iter().map(label).collect());
+        let order = ClusterOrder::new(&labels, centroids.n_clusters());
+        let labelled = Arc::new(Labelled { centroids: centroids.clone(), labels, order });
         *self.labels.lock().unwrap_or_else(PoisonError::into_inner) = Some(labelled.clone());
         labelled
     }
@@ -218,24 +262,12 @@ impl Shard for CpuShard {
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
         // Lloyd's passes come when the draws are over.
         self.draws.clear();
-        let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        let memories = lock().take(sets, &self.blocks);
-        let squares_of = self.squares.get().is_none().then_some(&self.exponents);
-        let sets_and_memories = sets.iter().zip(memories);
-        let pass = Pass::new(&self.blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
-        let of_threads = self.device.broadcast(|_| pass.work());
-        let squares = self.squares.get_or_init(|| {
-            let mut squares = ExactSum::default();
-            of_threads.iter().for_each(|work| squares.merge(work.squares.clone()));
-            squares
-        });
-        let (mut partials, memories): (Vec<Partial>, Vec<_>) = pass.finish(of_threads).into_iter().unzip();
-        lock().put_back(memories.into_iter().flatten());
-        self.device.install(|| {
-            partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
-                partial.inertia = self.exponents.inertia(squares, partial, centroids);
-            });
-        });
+        let mut partials = Vec::with_capacity(sets.len());
+        let n_values = sets.iter().map(|set| set.values().len()).max().unwrap_or(1);
+        let sums_bytes = n_values * GridSums::BYTES_PER_VALUE * self.device.n_threads();
+        for sets in sets.chunks((SUMS_BYTES_MAX / sums_bytes).max(1)) {
+            partials.extend(self.pass(sets));
+        }
         Ok(partials)
     }
 
@@ -247,7 +279,7 @@ impl Shard for CpuShard {
                 let rows = &ALL_ROWS[..block.n_rows()];
                 self.device.isa.run(Score { packed: &packed, block, rows, ahead: Ahead::Lead, scored: &mut scored });
                 for (row, label) in rows.iter().zip(scored.labels.iter()) {
-                    weights.0[usize::from(*label)] += i128::from(block.weight(usize::from(*row)));
+                    weights.0[*label as usize] += i128::from(block.weight(usize::from(*row)));
                 }
                 (scored, weights)
             };
@@ -275,7 +307,7 @@ impl Shard for CpuShard {
             || Picked::new(n),
             |picked, Assigned { block, nearest }| {
                 for row_idx in 0..block.n_rows() {
-                    let (label, square) = (u32::from(nearest.labels()[row_idx]), nearest.squares()[row_idx]);
+                    let (label, square) = (nearest.labels()[row_idx], nearest.squares()[row_idx]);
                     let weight = block.weight(row_idx) as f64;
                     if !criterion.may_gain(label, square, nearest.leads()[row_idx], weight) {
                         continue;
@@ -297,7 +329,7 @@ impl Shard for CpuShard {
         let add = |spread: &mut Spread, assigned: Assigned<'_>| {
             let mut sums = vec![(0.0, 0.0); n_clusters];
             for (row_idx, label) in assigned.nearest.labels().iter().enumerate() {
-                let cluster = usize::from(*label);
+                let cluster = *label as usize;
                 let square = super::squared_distance(assigned.block.row(row_idx), measure_from.row(cluster));
                 sums[cluster].0 += square.sqrt();
                 sums[cluster].1 += square;
@@ -316,7 +348,7 @@ impl Shard for CpuShard {
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
         let position = self.block_position(block)?;
-        let clusters = self.labelled(centroids).labels[position].iter().map(|label| u32::from(*label)).collect();
+        let clusters = self.labelled(centroids).labels[position].clone();
         Ok(QueryRows { values: self.blocks[position].values().to_vec(), clusters })
     }
 

@@ -10,25 +10,25 @@ use shoal_domain::{BLOCK_ROWS, Block};
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// Comparisons of a strip with a cluster between two reports of progress.
-const TASKS_TOGETHER: usize = 256;
+/// Comparisons of a strip with a cluster, for each thread, between two reports of progress.
+const TASKS_PER_THREAD: usize = 128;
+/// Strips of a shard that given rows are compared with in one piece of work.
+const STRIPS_TOGETHER: usize = 16;
 
-/// The rows of a shard in the order of their clusters.
-pub(super) struct ByCluster<'a> {
-    blocks: &'a [Block],
-    n_features: usize,
+/// The order of a shard's rows by their clusters.
+pub(super) struct ClusterOrder {
     /// Rows by cluster, and within a cluster in the order of the data: block x BLOCK_ROWS + row.
     rows: Vec<u32>,
     /// Where each cluster's rows are in `rows`.
     clusters: Vec<Range<usize>>,
 }
 
-impl<'a> ByCluster<'a> {
+impl ClusterOrder {
     /// `labels` are those of each block.
-    pub(super) fn new(blocks: &'a [Block], n_features: usize, labels: &[Vec<u16>], n_clusters: usize) -> Self {
-        assert!(blocks.len() <= u32::MAX as usize / BLOCK_ROWS, "a shard has fewer than 2^32 rows");
+    pub(super) fn new(labels: &[Vec<u32>], n_clusters: usize) -> Self {
+        assert!(labels.len() <= u32::MAX as usize / BLOCK_ROWS, "a shard has fewer than 2^32 rows");
         let mut counts = vec![0usize; n_clusters];
-        labels.iter().flatten().for_each(|label| counts[usize::from(*label)] += 1);
+        labels.iter().flatten().for_each(|label| counts[*label as usize] += 1);
         let mut end = 0;
         let cluster = |count: usize| {
             end += count;
@@ -39,12 +39,26 @@ impl<'a> ByCluster<'a> {
         let mut rows = vec![0u32; end];
         for (block, labels) in labels.iter().enumerate() {
             for (row, label) in labels.iter().enumerate() {
-                let position = &mut next[usize::from(*label)];
+                let position = &mut next[*label as usize];
                 rows[*position] = (block * BLOCK_ROWS + row) as u32;
                 *position += 1;
             }
         }
-        Self { blocks, n_features, rows, clusters }
+        Self { rows, clusters }
+    }
+}
+
+/// The rows of a shard in the order of their clusters.
+pub(super) struct ByCluster<'a> {
+    blocks: &'a [Block],
+    n_features: usize,
+    rows: &'a [u32],
+    clusters: &'a [Range<usize>],
+}
+
+impl<'a> ByCluster<'a> {
+    pub(super) fn new(blocks: &'a [Block], n_features: usize, order: &'a ClusterOrder) -> Self {
+        Self { blocks, n_features, rows: &order.rows, clusters: &order.clusters }
     }
 
     fn row(&self, position: usize) -> &'a [f32] {
@@ -63,25 +77,31 @@ impl<'a> ByCluster<'a> {
         let n_clusters = self.clusters.len();
         let mut by_cluster: Vec<Vec<usize>> = vec![Vec::new(); n_clusters];
         query.clusters.iter().enumerate().for_each(|(idx, cluster)| by_cluster[*cluster as usize].push(idx));
-        let strips = by_cluster.iter().enumerate().flat_map(|(from, idxs)| {
-            idxs.chunks(STRIP_ROWS).flat_map(move |idxs| (0..n_clusters).map(move |to| (from, idxs, to)))
-        });
-        let tasks: Vec<(usize, &[usize], usize)> = strips.collect();
-        let sums_of = |scratch: &mut Scratch<'q>, (from, idxs, to): &(usize, &[usize], usize)| {
+        let mut tasks: Vec<(usize, &[usize], usize, Vec<Range<usize>>)> = Vec::new();
+        for (from, idxs) in by_cluster.iter().enumerate() {
+            for to in 0..n_clusters {
+                let strips: Vec<Range<usize>> = self.strips(to).collect();
+                for idxs in idxs.chunks(STRIP_ROWS) {
+                    tasks.extend(strips.chunks(STRIPS_TOGETHER).map(|strips| (from, idxs, to, strips.to_vec())));
+                }
+            }
+        }
+        let sums_of = |scratch: &mut Scratch<'q>,
+                       (from, idxs, to, strips): &(usize, &[usize], usize, Vec<Range<usize>>)| {
             let scale = PairScale::new(question, *from, *to);
             let row = |idx: &usize| &query.values[idx * self.n_features..(idx + 1) * self.n_features];
             scratch.x.set(idxs.iter().map(row), self.n_features, &scale);
             scratch.x_sums.reset(idxs.len());
-            for strip in self.strips(*to) {
-                scratch.y.set(strip.map(|position| self.row(position)), self.n_features, &scale);
+            for strip in strips {
+                scratch.y.set(strip.clone().map(|position| self.row(position)), self.n_features, &scale);
                 scratch.add_pairs(self.n_features, question.unit, isa, false);
             }
             scratch.x_sums.in_units(&scale).collect::<Vec<i128>>()
         };
         let parts: Vec<Vec<i128>> = tasks.par_iter().map_init(Scratch::default, sums_of).collect();
         let mut sums = vec![0; query.clusters.len() * n_clusters];
-        for ((_, idxs, to), part) in tasks.iter().zip(parts) {
-            idxs.iter().zip(part).for_each(|(idx, sum)| sums[idx * n_clusters + to] = sum);
+        for ((_, idxs, to, _), part) in tasks.iter().zip(parts) {
+            idxs.iter().zip(part).for_each(|(idx, sum)| sums[idx * n_clusters + to] += sum);
         }
         DistanceSums(sums)
     }
@@ -105,7 +125,7 @@ impl<'a> ByCluster<'a> {
             let others = (from..self.clusters.len()).filter(|to| !self.clusters[*to].is_empty());
             let tasks: Vec<(Range<usize>, usize)> =
                 others.flat_map(|to| self.strips(from).map(move |strip| (strip, to))).collect();
-            for tasks in tasks.chunks(TASKS_TOGETHER) {
+            for tasks in tasks.chunks(TASKS_PER_THREAD * pool.current_num_threads()) {
                 let compare = |scratch: &mut Scratch<'a>, (strip, to): &(Range<usize>, usize)| {
                     self.compare(strip.clone(), (from, *to), question, isa, scratch, &folded);
                 };
@@ -118,16 +138,19 @@ impl<'a> ByCluster<'a> {
                 n_pairs_done += tasks.iter().map(n_pairs).sum::<f64>();
                 on_done((2.0 * n_pairs_done / (self.rows.len() as f64).powi(2)).min(1.0))?;
             }
-            let n_from = self.clusters[from].len() as u64;
-            for position in self.clusters[from].clone() {
-                // A row's distance to itself is in its sum, and is 0.
-                within[position] = mean_distance(folded.take_total(position), question.unit, n_from.max(2) - 1);
-            }
-            if n_from > 0 {
-                for position in self.clusters[from].end..self.rows.len() {
-                    folded.meet(position, mean_distance(folded.take_total(position), question.unit, n_from));
+            let (own, later) = (self.clusters[from].clone(), self.clusters[from].end..self.rows.len());
+            let n_from = own.len() as u64;
+            pool.install(|| {
+                within[own.clone()].par_iter_mut().zip(own).for_each(|(within, position)| {
+                    // A row's distance to itself is in its sum, and is 0.
+                    *within = mean_distance(folded.take_total(position), question.unit, n_from.max(2) - 1);
+                });
+                if n_from > 0 {
+                    later.into_par_iter().for_each(|position| {
+                        folded.meet(position, mean_distance(folded.take_total(position), question.unit, n_from));
+                    });
                 }
-            }
+            });
         }
         Ok(self.in_data_order(&within, &folded))
     }

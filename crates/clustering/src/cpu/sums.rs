@@ -40,6 +40,9 @@ pub(super) struct GridSums {
 }
 
 impl GridSums {
+    /// What a thread's sums take for each number of a set of centroids, filled-up lines aside.
+    pub(super) const BYTES_PER_VALUE: usize = size_of::<i64>() + size_of::<i128>();
+
     pub(super) fn new(n_clusters: usize, units: &[f64]) -> Self {
         let n_lines = units.len().div_ceil(TOGETHER);
         let per_unit = |line: usize| {
@@ -67,8 +70,8 @@ impl GridSums {
     }
 
     /// A weight has 32 bits of its own, so a weighted row needs wide sums at once.
-    fn add_weighted(&mut self, row: &[f32], weight: i128, cluster: u16, sign: i64) {
-        let cluster = usize::from(cluster);
+    fn add_weighted(&mut self, row: &[f32], weight: i128, cluster: u32, sign: i64) {
+        let cluster = cluster as usize;
         let sums = &mut self.sums[cluster * self.n_features..(cluster + 1) * self.n_features];
         for ((sum, value), per_unit) in sums.iter_mut().zip(row).zip(self.per_unit.iter().flat_map(|line| line.0)) {
             *sum += weight * (f64::from(*value) * per_unit) as i128;
@@ -110,7 +113,7 @@ impl GridSums {
 pub(super) struct AddRows<'a> {
     pub(super) sums: &'a mut GridSums,
     pub(super) block: &'a Block,
-    pub(super) labels: &'a [u16],
+    pub(super) labels: &'a [u32],
 }
 
 impl Kernel for AddRows<'_> {
@@ -130,7 +133,7 @@ impl Kernel for AddRows<'_> {
         sums.expect(labels.len());
         let GridSums { pending, pending_counts, per_unit, n_lines, .. } = sums;
         for (row, label) in rows.zip(labels) {
-            let cluster = usize::from(*label);
+            let cluster = *label as usize;
             pending_counts[cluster] += 1;
             fold_row(&mut pending[cluster * *n_lines..][..*n_lines], row, per_unit, i64::wrapping_add);
         }
@@ -141,8 +144,8 @@ impl Kernel for AddRows<'_> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Move {
     pub(super) row: u16,
-    pub(super) from: u16,
-    pub(super) to: u16,
+    pub(super) from: u32,
+    pub(super) to: u32,
 }
 
 /// Takes rows of a block out of their clusters and adds them to others.
@@ -171,7 +174,7 @@ impl Kernel for MoveRows<'_> {
         sums.expect(2 * moves.len());
         let GridSums { pending, pending_counts, per_unit, n_lines, .. } = sums;
         for of in moves {
-            let (from, to) = (usize::from(of.from), usize::from(of.to));
+            let (from, to) = (of.from as usize, of.to as usize);
             pending_counts[from] -= 1;
             pending_counts[to] += 1;
             fold_row(&mut pending[from * *n_lines..][..*n_lines], row(of), per_unit, i64::wrapping_sub);

@@ -31,7 +31,7 @@ pub(super) enum Ahead {
 /// What was found for some rows of a block, in the order in which they were given. Kept between blocks.
 pub(super) struct Scored {
     /// The nearest centroid.
-    pub(super) labels: Box<[u16; PADDED_ROWS]>,
+    pub(super) labels: Box<[u32; PADDED_ROWS]>,
     /// How far it is ahead.
     pub(super) ahead: Box<[f32; PADDED_ROWS]>,
     /// A tile, n_features x rows of the tile.
@@ -115,7 +115,7 @@ impl Tile<'_> {
         &self,
         ahead: Ahead,
         tile: &mut [Line],
-        labels: &mut [u16],
+        labels: &mut [u32],
         leads: &mut [f32],
     ) {
         let n_rows = self.rows.len().min(V::LANES * N);
@@ -144,7 +144,7 @@ impl Tile<'_> {
                         gap.multiply(V::splat(1.0 - 1.0 / 1024.0))
                     }
                 };
-                best.winners[n].store_u16(labels.as_mut_ptr().add(n * V::LANES));
+                best.winners[n].store_u32(labels.as_mut_ptr().add(n * V::LANES));
                 lead.store(leads.as_mut_ptr().add(n * V::LANES));
             }
         }
@@ -187,7 +187,7 @@ impl Tile<'_> {
         // The next tile, if its rows lie side by side; others are found by nobody in time.
         if let [first, .., last] = &self.next[..self.next.len().min(V::LANES * N)] {
             let (first, last) = (usize::from(*first) * n_features, usize::from(*last) * n_features);
-            if last - first < V::LANES * N * n_features {
+            if last.saturating_sub(first) < V::LANES * N * n_features {
                 for value in (first..last + n_features).step_by(LINE) {
                     // SAFETY: a prefetch needs no good address.
                     unsafe { V::prefetch(values.wrapping_add(value)) }

@@ -33,8 +33,8 @@ pub(super) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// LANES numbers to memory.
     unsafe fn store(self, to: *mut f32);
-    /// Stores whole numbers from 0 to 65,535 as such.
-    unsafe fn store_u16(self, to: *mut u16);
+    /// Stores whole numbers from 0 to 2^24 as such.
+    unsafe fn store_u32(self, to: *mut u32);
     /// `self + other`.
     unsafe fn add(self, other: Self) -> Self;
     /// `self - other`.
@@ -109,9 +109,9 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn store_u16(self, to: *mut u16) {
+    unsafe fn store_u32(self, to: *mut u32) {
         // SAFETY: as above.
-        unsafe { to.cast::<[u16; 8]>().write(self.0.map(|value| value as u16)) }
+        unsafe { to.cast::<[u32; 8]>().write(self.0.map(|value| value as u32)) }
     }
 
     #[inline(always)]

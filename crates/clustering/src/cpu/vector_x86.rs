@@ -158,9 +158,9 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_u16(self, to: *mut u16) {
+    unsafe fn store_u32(self, to: *mut u32) {
         // SAFETY: the caller has room for LANES numbers there, and has enabled the instruction set.
-        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_cvtps_epi32(self.0)) }
     }
 
     #[inline(always)]
@@ -294,13 +294,9 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_u16(self, to: *mut u16) {
+    unsafe fn store_u32(self, to: *mut u32) {
         // SAFETY: the caller has room for LANES numbers there, and has enabled the instruction set.
-        unsafe {
-            let numbers = _mm256_cvtps_epi32(self.0);
-            let (low, high) = (_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
-            _mm_storeu_si128(to.cast(), _mm_packus_epi32(low, high));
-        }
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_cvtps_epi32(self.0)) }
     }
 
     #[inline(always)]
