@@ -63,4 +63,4 @@ class Silhouette(Peer):
         self.rows, self.labels = data.rows, data.labels
 
     def score(self) -> float:
-        return float(silhouette_score(self.rows, self.labels))
+        return float(silhouette_score(self.rows, self.labels, n_jobs=self.threads))

@@ -15,10 +15,10 @@ mod peers;
 mod shapes;
 mod table;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use ours::{Settings, Task};
-use peers::{Peer, Runner, write_data};
+use peers::{Runner, can_be_tuned, peers, write_data};
 use serde_json::{Value, json};
 use shapes::{FITS, SILHOUETTES, Shape};
 use shoal_clustering::cpu::{CpuDevice, limits};
@@ -56,7 +56,8 @@ struct Compare {
     /// The Python of the peers' environment; without it ours runs alone.
     #[arg(long)]
     python: Option<PathBuf>,
-    #[arg(long, default_value_t = 20)]
+    /// Passes of a fit: an even number, since half of them are measured too.
+    #[arg(long, default_value_t = 20, value_parser = even)]
     passes: usize,
     #[arg(long, default_value_t = 3)]
     repeats: usize,
@@ -73,12 +74,22 @@ struct Ours {
     task: Task,
     #[arg(long)]
     shape: String,
-    #[arg(long, default_value_t = 20)]
+    /// Passes of a fit: an even number, since half of them are measured too.
+    #[arg(long, default_value_t = 20, value_parser = even)]
     passes: usize,
     #[arg(long, default_value_t = 3)]
     repeats: usize,
     #[arg(long, default_value_t = default_threads())]
     threads: usize,
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if number >= 2 && number.is_multiple_of(2) {
+        Ok(number)
+    } else {
+        Err("an even number of at least 2 is needed".to_owned())
+    }
 }
 
 fn default_threads() -> usize {
@@ -111,30 +122,42 @@ fn compare(arguments: &Compare) -> Result<()> {
     }
     let limits = measure_limits(arguments.threads)?;
     println!("{}", table::limits(&limits));
+    let versions = runner.versions()?;
+    let fits = FITS.iter().flat_map(|shape| [(shape, Task::Fit), (shape, Task::Solve)]);
+    let tasks = fits.chain(SILHOUETTES.iter().map(|shape| (shape, Task::Silhouette)));
     let mut results = Vec::new();
-    for shape in FITS.iter().filter(|shape| wanted(shape)) {
-        for task in [Task::Fit, Task::Solve] {
-            results.push(measure(&runner, task, shape)?);
-            println!("{}", table::render(results.last().context("just pushed")?, &limits));
+    for (shape, task) in tasks.filter(|(shape, _)| wanted(shape)) {
+        let measurement = measure(&runner, task, shape)?;
+        println!("{}", table::render(&measurement, &limits));
+        results.push(measurement);
+        if let Some(folder) = &arguments.result {
+            write(folder, &limits, &versions, &results)?;
         }
     }
-    for shape in SILHOUETTES.iter().filter(|shape| wanted(shape)) {
-        results.push(measure(&runner, Task::Silhouette, shape)?);
-        println!("{}", table::render(results.last().context("just pushed")?, &limits));
-    }
-    let Some(folder) = &arguments.result else {
-        return Ok(());
-    };
-    let document = json!({ "limits": limits, "versions": runner.versions()?, "measurements": results });
+    let differing: Vec<String> = results.iter().flat_map(differences).collect();
+    ensure!(differing.is_empty(), "answers differ: {}", differing.join("; "));
+    Ok(())
+}
+
+/// Writes what there is so far, so that a run that ends early is not lost.
+fn write(folder: &Path, limits: &Value, versions: &Value, results: &[Value]) -> Result<()> {
+    let document = json!({ "limits": limits, "versions": versions, "measurements": results });
     std::fs::create_dir_all(folder)?;
     Ok(std::fs::write(folder.join("engine.json"), serde_json::to_string_pretty(&document)? + "\n")?)
+}
+
+/// The peers of a measurement whose answers are other ones than ours.
+fn differences(measurement: &Value) -> Vec<String> {
+    let peers = measurement["peers"].as_array().into_iter().flatten();
+    let differing = peers.filter_map(|peer| peer["differs"].as_str());
+    differing.map(|reason| format!("{} {}: {reason}", measurement["shape"], measurement["task"])).collect()
 }
 
 /// What the machine can do at most, in the same run.
 fn measure_limits(threads: usize) -> Result<Value> {
     let device = CpuDevice::new(threads)?;
     let gigabytes = |bytes: usize| {
-        let memory = limits::Memory::new(bytes);
+        let memory = limits::Numbers::new(bytes);
         best_rate(|| {
             memory.read(&device);
             bytes as f64
@@ -170,8 +193,13 @@ fn measure(runner: &Runner, task: Task, shape: &Shape) -> Result<Value> {
     if runner.python.is_some() && (task != Task::Silhouette || shape.n_samples <= PEER_SILHOUETTE_ROWS) {
         let folder = tempfile::tempdir()?;
         write_data(shape, task, folder.path())?;
-        for peer in Peer::all(task, shape) {
-            of_peers.push(measure_peer(runner, peer, task, shape, folder.path(), &ours)?);
+        for peer in peers(task, shape) {
+            let document = measure_peer(runner, (peer, false), task, shape, folder.path(), &ours)?;
+            let can_be_tuned = can_be_tuned(&document);
+            of_peers.push(document);
+            if can_be_tuned {
+                of_peers.push(measure_peer(runner, (peer, true), task, shape, folder.path(), &ours)?);
+            }
         }
     }
     Ok(json!({
@@ -187,21 +215,34 @@ fn measure(runner: &Runner, task: Task, shape: &Shape) -> Result<Value> {
     }))
 }
 
-fn measure_peer(runner: &Runner, peer: &Peer, task: Task, shape: &Shape, folder: &Path, ours: &Value) -> Result<Value> {
-    eprintln!("{}: {}", shape.name, peer.label());
-    let mut document = match runner.peer(peer, task, shape, folder) {
+fn measure_peer(
+    runner: &Runner,
+    (peer, is_tuned): (&str, bool),
+    task: Task,
+    shape: &Shape,
+    folder: &Path,
+    ours: &Value,
+) -> Result<Value> {
+    let label = format!("{peer}{}", if is_tuned { "+X" } else { "" });
+    eprintln!("{}: {label}", shape.name);
+    let mut document = match runner.peer(peer, is_tuned, task, shape, folder) {
         Ok(document) => document,
         // A peer that cannot run here is part of the result, and says why.
-        Err(error) => json!({ "failed": error.to_string() }),
+        Err(error) => return Ok(json!({ "label": label, "failed": error.to_string() })),
     };
-    document["label"] = json!(peer.label());
-    let differs = |key: &str, tolerance: f64| match (document[key].as_f64(), ours[key].as_f64()) {
-        (Some(theirs), Some(ours)) => ((theirs - ours) / ours).abs() > tolerance,
-        _ => false,
+    let compared = match task {
+        Task::Fit => Some(("inertia", INERTIA_TOLERANCE)),
+        Task::Silhouette => Some(("score", SCORE_TOLERANCE)),
+        // Another seeding leads elsewhere; the table shows where.
+        Task::Solve => None,
     };
-    let is_same_task = document["starts_from"] == "C0";
-    if is_same_task && differs("inertia", INERTIA_TOLERANCE) || differs("score", SCORE_TOLERANCE) {
-        bail!("{}, {}: the answer is another one: {document}", shape.name, peer.label());
+    if let Some((key, tolerance)) = compared {
+        let number = |document: &Value| document[key].as_f64().with_context(|| format!("{label} has no {key}"));
+        let (theirs, ours) = (number(&document)?, number(ours)?);
+        if ((theirs - ours) / ours).abs() > tolerance {
+            document["differs"] = json!(format!("{label} has {key} {theirs}, ours {ours}"));
+        }
     }
+    document["label"] = json!(label);
     Ok(document)
 }

@@ -80,7 +80,7 @@ fn run_fit(load: &Load<'_>, shape: &Shape, data: &Data, settings: &Settings) -> 
     let peak = peak_rss_bytes()?;
     let (_, lloyd, partial) = ended;
     let shard = load()?;
-    check_labels(shard.as_ref(), lloyd.centroids())?;
+    check(shard.as_ref(), lloyd.centroids(), &partial)?;
     let (whole, half) = (median(&seconds), median(&seconds_half));
     let n_more = lloyd.n_iter() - n_iter_half;
     Ok(json!({
@@ -191,8 +191,12 @@ fn run_silhouette(shard: &dyn Shard, data: &Data) -> Result<Value> {
     Ok(json!({ "seconds": seconds, "peak_rss_bytes": peak_rss_bytes()?, "score": found.mean }))
 }
 
-/// Some rows' labels, by the shortest way there is.
-fn check_labels(shard: &dyn Shard, centroids: &Centroids) -> Result<()> {
+/// Compares where the timed passes ended, with all that they remembered, with what a shard says that was never asked
+/// before; and some rows' labels with the shortest way there is.
+fn check(shard: &dyn Shard, centroids: &Centroids, ended: &Partial) -> Result<()> {
+    let fresh = assign(shard, centroids)?;
+    let is_same = fresh.counts == ended.counts && fresh.sums == ended.sums;
+    ensure!(is_same && fresh.inertia.to_digits() == ended.inertia.to_digits(), "the fit has lost track of its rows");
     let mut n_checked = 0;
     for block in shard.block_ids() {
         let rows = shard.query_rows(block, centroids)?;

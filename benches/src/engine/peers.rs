@@ -10,55 +10,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The program of the peers.
-const PEER_PROGRAM: &str = "benches/peers/peer.py";
-
+const PEER_PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py");
 /// Clusters up to which Spark is waited for: beyond, one fit takes minutes.
 const SPARK_CLUSTERS_MAX: usize = 16;
+/// OpenBLAS's kernels for processors with AVX-512. On some of those it takes kernels for older ones by itself.
+const CORETYPE: &str = "SkylakeX";
 
-/// A library, and the kernels that its OpenBLAS is told to take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
-    /// On some processors OpenBLAS takes kernels for older ones; the caller may name those that it should take.
-    pub(crate) coretype: Option<&'static str>,
+/// The libraries that take part in a task, in the order in which they are measured.
+pub(crate) fn peers(task: Task, shape: &Shape) -> impl Iterator<Item = &'static str> {
+    let names: &[&str] = match task {
+        Task::Fit => &["sklearn-lloyd", "sklearn-elkan", "intelex", "faiss", "spark"],
+        Task::Solve => &["sklearn-lloyd", "intelex", "faiss"],
+        Task::Silhouette => &["sklearn"],
+    };
+    let is_waited_for = shape.n_clusters <= SPARK_CLUSTERS_MAX;
+    names.iter().copied().filter(move |name| *name != "spark" || is_waited_for)
 }
 
-const fn peer(name: &'static str) -> Peer {
-    Peer { name, coretype: None }
-}
-
-const fn tuned(name: &'static str) -> Peer {
-    Peer { name, coretype: Some("SkylakeX") }
-}
-
-const FIT: [Peer; 7] = [
-    peer("sklearn-lloyd"),
-    tuned("sklearn-lloyd"),
-    peer("sklearn-elkan"),
-    peer("intelex"),
-    peer("faiss"),
-    tuned("faiss"),
-    peer("spark"),
-];
-const SOLVE: [Peer; 4] = [peer("sklearn-lloyd"), tuned("sklearn-lloyd"), peer("intelex"), peer("faiss")];
-const SILHOUETTE: [Peer; 1] = [peer("sklearn")];
-
-impl Peer {
-    /// Who takes part in a task.
-    pub(crate) fn all(task: Task, shape: &Shape) -> impl Iterator<Item = &'static Self> {
-        let peers: &[Self] = match task {
-            Task::Fit => &FIT,
-            Task::Solve => &SOLVE,
-            Task::Silhouette => &SILHOUETTE,
-        };
-        let is_waited_for = shape.n_clusters <= SPARK_CLUSTERS_MAX;
-        peers.iter().filter(move |peer| peer.name != "spark" || is_waited_for)
-    }
-
-    /// Its name in tables: `+X` where OpenBLAS was told.
-    pub(crate) fn label(&self) -> String {
-        format!("{}{}", self.name, if self.coretype.is_some() { "+X" } else { "" })
-    }
+/// Whether a measured peer's OpenBLAS has better kernels for this processor than those it took.
+pub(crate) fn can_be_tuned(document: &Value) -> bool {
+    let took_others =
+        |library: &Value| library.to_string().contains("architecture") && !library.to_string().contains(CORETYPE);
+    Isa::detect() == Isa::Avx512
+        && document["blas"].as_array().is_some_and(|libraries| libraries.iter().any(took_others))
 }
 
 /// What every measurement of one run has in common.
@@ -80,16 +54,16 @@ impl Runner {
         document(&mut command)
     }
 
-    /// One peer's part, on the files of `folder`.
-    pub(crate) fn peer(&self, peer: &Peer, task: Task, shape: &Shape, folder: &Path) -> Result<Value> {
+    /// One peer's part, on the files of `folder`, as it is installed or with OpenBLAS's kernels named.
+    pub(crate) fn peer(&self, peer: &str, is_tuned: bool, task: Task, shape: &Shape, folder: &Path) -> Result<Value> {
         let python = self.python.as_ref().context("peers need --python")?;
         let mut command = Command::new(python);
         command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
-        command.envs(peer.coretype.map(|coretype| ("OPENBLAS_CORETYPE", coretype)));
-        command.arg(PEER_PROGRAM).args([name(task), "--peer", peer.name]).arg("--data").arg(folder);
+        command.envs(is_tuned.then_some(("OPENBLAS_CORETYPE", CORETYPE)));
+        command.arg(PEER_PROGRAM).args([name(task), "--peer", peer]).arg("--data").arg(folder);
         command.args(["--threads", &self.threads.to_string()]);
         // Nothing is close enough to Spark for its repeats to matter.
-        let repeats = if peer.name == "spark" { 1 } else { self.repeats }.to_string();
+        let repeats = if peer == "spark" { 1 } else { self.repeats }.to_string();
         match task {
             Task::Fit => {
                 command.args(["--passes", &self.passes.to_string(), "--repeats", &repeats]);

@@ -5,21 +5,29 @@ use shoal_domain::{BLOCK_ROWS, Block, BlockId, Centroids, ColumnPreparation, Pre
 use shoal_stats::philox4x32_10;
 
 /// Rows, features and clusters of one measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) n_samples: usize,
     pub(crate) n_features: usize,
     pub(crate) n_clusters: usize,
+    /// Typical distance between two centres, in standard deviations of the noise.
+    separation: f64,
 }
+
+/// At this distance blobs overlap as groups of customers do, and k-means needs tens of passes; far-off blobs would end
+/// after three.
+const OVERLAPPING: f64 = 4.0;
 
 const fn shape(name: &'static str, n_samples: usize, n_features: usize, n_clusters: usize) -> Shape {
-    Shape { name, n_samples, n_features, n_clusters }
+    Shape { name, n_samples, n_features, n_clusters, separation: OVERLAPPING }
 }
 
-/// From a mid-sized customer base with a few features to many clusters of many features, for passes.
-pub(crate) const FITS: [Shape; 6] = [
+/// From a mid-sized customer base with a few features to many clusters of many features, for passes. A0 is A without any
+/// clusters to be found: there k-means never comes to rest, and little can be left alone.
+pub(crate) const FITS: [Shape; 7] = [
     shape("A", 1_000_000, 16, 8),
+    Shape { separation: 0.0, ..shape("A0", 1_000_000, 16, 8) },
     shape("B", 1_000_000, 32, 16),
     shape("C", 2_000_000, 64, 64),
     shape("D", 500_000, 128, 256),
@@ -48,14 +56,11 @@ impl Shape {
 
 /// A bound of all values, 2^5: centres lie within 5 of the origin, noise within 3.5 of its centre.
 const BOUND_EXPONENT: i32 = 5;
-/// Typical distance between two centres, in standard deviations of the noise. At this distance blobs overlap as groups of
-/// customers do, and k-means needs tens of passes; far-off blobs would end after three.
-const SEPARATION: f64 = 4.0;
 
 /// Rows in overlapping blobs, one a cluster, the same for the same shape on every machine.
 ///
-/// The centre of a blob is uniform in a cube whose size gives two centres the typical distance [`SEPARATION`] in any
-/// number of dimensions. A row belongs to a random blob; its noise is the sum of four uniform numbers in each feature,
+/// The centre of a blob is uniform in a cube whose size gives two centres their typical distance in any number of
+/// dimensions. A row belongs to a random blob; its noise is the sum of four uniform numbers in each feature,
 /// scaled to a standard deviation of 1. All random numbers are Philox4x32-10 of what they are for. Values are multiples
 /// of 2^-17, so that every library sees exactly the same numbers.
 pub(crate) struct Data {
@@ -67,7 +72,7 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new(shape: Shape) -> Self {
         let d = shape.n_features;
-        let reach = SEPARATION * (1.5 / d as f64).sqrt();
+        let reach = shape.separation * (1.5 / d as f64).sqrt();
         let centre = |blob: usize, column: usize| {
             let bits = philox4x32_10([blob as u32, column as u32, 0, 0], [1, shape.n_clusters as u32])[0];
             reach * (f64::from(bits) / 2f64.powi(31) - 1.0)

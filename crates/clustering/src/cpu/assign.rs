@@ -3,7 +3,7 @@
 
 use super::isa::{Isa, Kernel};
 use super::packed::PackedCentroids;
-use super::tile::{Ahead, Score, Scored};
+use super::tile::{Ahead, FindNearest, Found};
 use super::vector::Vector;
 use crate::answers::BlockLabels;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids};
@@ -25,14 +25,14 @@ pub(super) const ALL_ROWS: [u16; BLOCK_ROWS] = {
 /// What is found for each row of a block. Kept between blocks, so that nothing is allocated for each.
 #[derive(Default)]
 pub struct Nearest {
-    scored: Scored,
+    found: Found,
     squares: Vec<f64>,
 }
 
 impl Nearest {
     /// The nearest centroid of each row, the lowest one on ties.
     pub fn labels(&self) -> &[u32] {
-        &self.scored.labels[..self.squares.len()]
+        &self.found.labels[..self.squares.len()]
     }
 
     /// The squared distance to it.
@@ -42,7 +42,7 @@ impl Nearest {
 
     /// A lower bound of half the difference to the second smallest squared distance.
     pub fn leads(&self) -> &[f32] {
-        &self.scored.ahead[..self.squares.len()]
+        &self.found.ahead[..self.squares.len()]
     }
 }
 
@@ -88,11 +88,11 @@ impl Kernel for Assign<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
-        let Self { packed, block, nearest: Nearest { scored, squares } } = self;
-        let score = Score { packed, block, rows: &ALL_ROWS[..block.n_rows()], ahead: Ahead::Lead, scored };
+        let Self { packed, block, nearest: Nearest { found, squares } } = self;
+        let find = FindNearest { packed, block, rows: &ALL_ROWS[..block.n_rows()], ahead: Ahead::Lead, found };
         // SAFETY: the caller has enabled V.
-        unsafe { score.run::<V, N, G>() };
-        let rows = block.values().chunks_exact(block.n_features()).zip(scored.labels.iter());
+        unsafe { find.run::<V, N, G>() };
+        let rows = block.values().chunks_exact(block.n_features()).zip(found.labels.iter());
         squares.clear();
         squares.extend(rows.map(|(row, label)| squared_distance(row, packed.centroids().row(*label as usize))));
     }

@@ -17,7 +17,7 @@ pub enum Isa {
 
 /// A computation over vectors of any width.
 ///
-/// A tile has N vectors of rows, and G centroids are scored at a time: N x G sums, N columns and one centroid must fit
+/// A tile has N vectors of rows, and G centroids are compared with it at a time: N x G sums, N columns and one centroid must fit
 /// the registers of the instruction set.
 pub(super) trait Kernel {
     /// What it computes.

@@ -5,22 +5,19 @@ use super::shard::CpuDevice;
 use super::vector::{LINE, Line, Vector};
 use std::hint::black_box;
 
-/// Rounds of 24 multiplications and additions in one measurement: a few hundredths of a second.
+/// Rounds of multiplications and additions in one measurement: a few hundredths of a second.
 const ROUNDS: usize = 2_000_000;
-/// Sums that are kept at a time, enough to hide how long one takes.
-const SUMS: usize = 24;
 
 /// Works at the limit of multiplications and additions, as fused instructions on registers, on all threads of the device;
 /// how many of both it did. A few hundredths of a second.
 pub fn multiply_and_add(device: &CpuDevice) -> f64 {
-    let lanes = device.broadcast(|_| device.isa().run(MultiplyAdd));
-    lanes.into_iter().map(|lanes| 2.0 * (ROUNDS * SUMS * lanes) as f64).sum()
+    device.broadcast(|_| device.isa().run(MultiplyAdd)).into_iter().map(|n| 2.0 * n as f64).sum()
 }
 
-/// Memory to be read at the limit, backed by the system as the engine's rows are.
-pub struct Memory(Vec<Line>);
+/// Numbers to be read at the limit, backed by the system as the engine's rows are.
+pub struct Numbers(Vec<Line>);
 
-impl Memory {
+impl Numbers {
     /// So many bytes of it.
     pub fn new(bytes: usize) -> Self {
         let mut lines = Vec::with_capacity(bytes / size_of::<Line>());
@@ -39,7 +36,7 @@ impl Memory {
 struct MultiplyAdd;
 
 impl Kernel for MultiplyAdd {
-    /// Lanes of a vector.
+    /// Multiplications.
     type Output = usize;
 
     #[inline(always)]
@@ -47,18 +44,19 @@ impl Kernel for MultiplyAdd {
         // SAFETY: the caller has enabled V; a line has room for a vector.
         unsafe {
             let factor = V::splat(black_box(0.999));
-            let mut sums = [V::splat(1.0); SUMS];
+            // As many sums as the kernels keep: enough to hide how long one takes, and all in registers.
+            let mut sums = [[V::splat(1.0); N]; G];
             for _ in 0..ROUNDS {
-                for sum in &mut sums {
+                for sum in sums.as_flattened_mut() {
                     *sum = sum.multiply_add(factor, factor);
                 }
             }
-            let total = sums.into_iter().fold(V::splat(0.0), |total, sum| total.add(sum));
+            let total = sums.as_flattened().iter().fold(V::splat(0.0), |total, sum| total.add(*sum));
             let mut line = Line([0.0; LINE]);
             total.store(line.0.as_mut_ptr());
             black_box(line);
         }
-        V::LANES
+        ROUNDS * N * G * V::LANES
     }
 }
 

@@ -1,8 +1,8 @@
 //! The CPU engine: answers every question from blocks in memory, on all the threads it was given.
 //!
 //! A block is one thread's work from beginning to end; what threads bring together merges exactly, so their number and
-//! their order leave no trace. Labels are certified: scores are computed in float32, and where two centroids are closer
-//! than the rounding of their scores, the row is decided in float64 ([`tile`]).
+//! their order leave no trace. Labels are certified: where float32 cannot tell which of two centroids is nearer,
+//! the row is decided in float64 ([`tile`]).
 
 mod assign;
 mod draws;

@@ -1,9 +1,9 @@
-//! Centroids laid out for scoring, with the error that a score may have.
+//! Centroids laid out for kernels, with the error that a row's nearness to them may have.
 
 use super::assign::squared_distance;
 use shoal_domain::Centroids;
 
-/// Centroids that lie side by side; kernels score all of a group or half of it at a time.
+/// Centroids that lie side by side; kernels take all of a group or half of it at a time.
 pub(super) const GROUP: usize = 8;
 
 /// Half the distance between 1 and the next float32.
@@ -49,7 +49,7 @@ impl<'a> PackedCentroids<'a> {
         }
         // A float32 dot product of d terms, in any order and with or without fused multiply-add, is off by at most
         // (d + 2) u (|x| |c| + |c|^2 / 2) (Higham, "Accuracy and stability", 3.1), the half norm included, and each of
-        // the two scores may be off that much. Since 2 |x| |c| <= |x|^2 + |c|^2, both together are off by at most
+        // the two may be off that much. Since 2 |x| |c| <= |x|^2 + |c|^2, both together are off by at most
         // (d + 2) u (|x|^2 + 2 |c|^2). What is added to d and multiplied covers |x|^2 itself being rounded, and the
         // rounding of the float64 distances that define the answer.
         let unit = 1.1 * (n_features + 4) as f64 * ROUNDING;
@@ -69,6 +69,10 @@ impl<'a> PackedCentroids<'a> {
 
     pub(super) fn centroids(&self) -> &Centroids {
         self.centroids
+    }
+
+    pub(super) fn n_groups(&self) -> usize {
+        self.centroids.n_clusters().div_ceil(GROUP)
     }
 
     /// The groups in order.

@@ -1,7 +1,7 @@
 //! A Lloyd pass over the blocks of a shard, for any number of sets of centroids at once.
 //!
 //! Every row is read at most once from main memory: a block stays in a core's cache while all sets are asked about it,
-//! its rows are scored tile by tile, and those that changed their cluster are moved between exact sums. Rows that cannot
+//! its rows are found tile by tile, and those that changed their cluster are moved between exact sums. Rows that cannot
 //! have changed are not read at all ([`super::memory`]). No distances are computed, since inertia follows from the sums
 //! ([`super::inertia`]).
 
@@ -11,7 +11,7 @@ use super::isa::{Isa, Kernel};
 use super::memory::{ChunkMemory, Memory, Way};
 use super::packed::PackedCentroids;
 use super::sums::{AddRows, GridSums, Move, MoveRows};
-use super::tile::{Ahead, Score, Scored};
+use super::tile::{Ahead, FindNearest, Found};
 use super::vector::Vector;
 use crate::answers::Partial;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids};
@@ -141,7 +141,7 @@ impl SetPass<'_> {
 
 /// What a thread needs for a block, kept between blocks.
 struct Scratch {
-    scored: Scored,
+    found: Found,
     /// The rows that have to be looked at.
     stale: Box<[u16; BLOCK_ROWS]>,
     moves: Box<[Move; BLOCK_ROWS]>,
@@ -150,7 +150,7 @@ struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            scored: Scored::default(),
+            found: Found::default(),
             stale: Box::new([0; BLOCK_ROWS]),
             moves: Box::new([Move::default(); BLOCK_ROWS]),
         }
@@ -174,38 +174,34 @@ fn pass_block(
     sums: &mut GridSums,
     scratch: &mut Scratch,
 ) {
-    let Scratch { scored, stale, moves } = scratch;
+    let Scratch { found, stale, moves } = scratch;
     let all = &ALL_ROWS[..block.n_rows()];
     match memory {
         Some(mut memory) if memory.is_filled => {
             let n_stale = isa.run(Stale { until: memory.until, way: memory.way.to, stale });
             let rows = &stale[..n_stale];
-            isa.run(Score { packed, block, rows, ahead: Ahead::Gap, scored });
-            let n_moves = memory.update(rows, scored, moves);
+            isa.run(FindNearest { packed, block, rows, ahead: Ahead::Gap, found });
+            let n_moves = memory.update(rows, found, moves);
             isa.run(MoveRows { sums, block, moves: &moves[..n_moves] });
         }
         Some(memory) => {
-            isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
-            memory.labels.iter_mut().zip(scored.labels.iter()).for_each(|(label, found)| *label = *found as u16);
-            memory
-                .until
-                .iter_mut()
-                .zip(scored.ahead.iter())
-                .for_each(|(until, ahead)| *until = memory.way.mark(*ahead));
-            isa.run(AddRows { sums, block, labels: &scored.labels[..all.len()] });
+            isa.run(FindNearest { packed, block, rows: all, ahead: Ahead::Gap, found });
+            memory.labels.iter_mut().zip(found.labels.iter()).for_each(|(label, found)| *label = *found as u16);
+            memory.until.iter_mut().zip(found.ahead.iter()).for_each(|(until, ahead)| *until = memory.way.mark(*ahead));
+            isa.run(AddRows { sums, block, labels: &found.labels[..all.len()] });
         }
         None => {
-            isa.run(Score { packed, block, rows: all, ahead: Ahead::Gap, scored });
-            isa.run(AddRows { sums, block, labels: &scored.labels[..all.len()] });
+            isa.run(FindNearest { packed, block, rows: all, ahead: Ahead::Gap, found });
+            isa.run(AddRows { sums, block, labels: &found.labels[..all.len()] });
         }
     }
 }
 
 impl Remembered<'_> {
     /// Takes over what was found for the rows that had to be looked at, and lists those that changed; how many they are.
-    fn update(&mut self, rows: &[u16], scored: &Scored, moves: &mut [Move; BLOCK_ROWS]) -> usize {
+    fn update(&mut self, rows: &[u16], found: &Found, moves: &mut [Move; BLOCK_ROWS]) -> usize {
         let mut n_moves = 0;
-        for ((row, new), ahead) in rows.iter().zip(scored.labels.iter()).zip(scored.ahead.iter()) {
+        for ((row, new), ahead) in rows.iter().zip(found.labels.iter()).zip(found.ahead.iter()) {
             let (label, until) = (&mut self.labels[usize::from(*row)], &mut self.until[usize::from(*row)]);
             // Written anyway and kept only if it is a move: which rows move, no branch can foresee.
             moves[n_moves] = Move { row: *row, from: u32::from(*label), to: *new };

@@ -11,7 +11,7 @@ use super::pass::Pass;
 use super::silhouette::{ByCluster, ClusterOrder};
 use super::slab::Packer;
 use super::sums::GridSums;
-use super::tile::{Ahead, Score, Scored};
+use super::tile::{Ahead, FindNearest, Found};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
@@ -275,15 +275,21 @@ impl Shard for CpuShard {
         let weigh = |centroids: &Centroids| {
             let packed = PackedCentroids::new(centroids);
             let empty = || ClusterWeights(vec![0; centroids.n_clusters()]);
-            let add = |(mut scored, mut weights): (Scored, ClusterWeights), block: &Block| {
+            let add = |(mut found, mut weights): (Found, ClusterWeights), block: &Block| {
                 let rows = &ALL_ROWS[..block.n_rows()];
-                self.device.isa.run(Score { packed: &packed, block, rows, ahead: Ahead::Lead, scored: &mut scored });
-                for (row, label) in rows.iter().zip(scored.labels.iter()) {
+                self.device.isa.run(FindNearest {
+                    packed: &packed,
+                    block,
+                    rows,
+                    ahead: Ahead::Lead,
+                    found: &mut found,
+                });
+                for (row, label) in rows.iter().zip(found.labels.iter()) {
                     weights.0[*label as usize] += i128::from(block.weight(usize::from(*row)));
                 }
-                (scored, weights)
+                (found, weights)
             };
-            let parts = self.blocks.par_iter().fold(|| (Scored::default(), empty()), add).map(|(_, weights)| weights);
+            let parts = self.blocks.par_iter().fold(|| (Found::default(), empty()), add).map(|(_, weights)| weights);
             self.device.install(|| parts.reduce(empty, merged))
         };
         Ok(sets.iter().map(weigh).collect())

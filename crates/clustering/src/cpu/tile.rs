@@ -1,10 +1,10 @@
-//! Rows against all centroids: the one scoring kernel behind every question.
+//! The nearest centroid of rows: the one kernel behind every question about centroids.
 //!
-//! Rows are taken in tiles of a few vectors, transposed so that a vector lane is a row, and scored against a few
-//! centroids at a time: `score = x . c - |c|^2 / 2`, whose largest value belongs to the nearest centroid, since |x|^2 is
-//! the same for all of them. Scores are float32. The winner is believed only if it leads the second by more than the
-//! rounding errors can explain; otherwise the row is decided by float64 distances, the lowest centroid on ties. So labels
-//! are the float64 argmin on every instruction set.
+//! Rows are taken in tiles of a few vectors, transposed so that a vector lane is a row, and compared with a few centroids
+//! at a time by their nearness, `x . c - |c|^2 / 2`. Its largest value belongs to the nearest centroid, since |x|^2 is the
+//! same for all of them. Nearness is float32. The winner is believed only if it leads the second by more than the rounding
+//! errors can explain; otherwise the row is decided by float64 distances, the lowest centroid on ties. So labels are the
+//! float64 argmin on every instruction set.
 
 #![allow(clippy::needless_range_loop, reason = "several arrays of vectors go by one index")]
 
@@ -29,7 +29,7 @@ pub(super) enum Ahead {
 }
 
 /// What was found for some rows of a block, in the order in which they were given. Kept between blocks.
-pub(super) struct Scored {
+pub(super) struct Found {
     /// The nearest centroid.
     pub(super) labels: Box<[u32; PADDED_ROWS]>,
     /// How far it is ahead.
@@ -38,32 +38,32 @@ pub(super) struct Scored {
     tile: Vec<Line>,
 }
 
-impl Default for Scored {
+impl Default for Found {
     fn default() -> Self {
         Self { labels: Box::new([0; PADDED_ROWS]), ahead: Box::new([0.0; PADDED_ROWS]), tile: Vec::new() }
     }
 }
 
-/// Scores the listed rows of a block.
-pub(super) struct Score<'a> {
+/// Finds the nearest centroids of the listed rows of a block.
+pub(super) struct FindNearest<'a> {
     pub(super) packed: &'a PackedCentroids<'a>,
     pub(super) block: &'a Block,
     /// Rows of the block, at most BLOCK_ROWS.
     pub(super) rows: &'a [u16],
     pub(super) ahead: Ahead,
-    pub(super) scored: &'a mut Scored,
+    pub(super) found: &'a mut Found,
 }
 
-impl Kernel for Score<'_> {
+impl Kernel for FindNearest<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
-        let Self { packed, block, rows, ahead, scored } = self;
+        let Self { packed, block, rows, ahead, found } = self;
         let n_features = packed.n_features();
         assert!(block.n_features() == n_features && rows.len() <= BLOCK_ROWS && V::LANES * N <= MAX_TILE);
         assert!(rows.iter().fold(0, |last, row| last.max(usize::from(*row) + 1)) <= block.n_rows());
-        scored.tile.resize(n_features * MAX_TILE / LINE, Line([0.0; LINE]));
+        found.tile.resize(n_features * MAX_TILE / LINE, Line([0.0; LINE]));
         let mut first = 0;
         while first < rows.len() {
             // What a whole tile would waste on a short rest, single vectors save.
@@ -73,20 +73,10 @@ impl Kernel for Score<'_> {
             // SAFETY: the caller has enabled V; the outputs have room for a tile more than a block has rows.
             unsafe {
                 if n_left > V::LANES * (N - 1) {
-                    tile.score::<V, N, G>(
-                        ahead,
-                        &mut scored.tile,
-                        &mut scored.labels[first..],
-                        &mut scored.ahead[first..],
-                    );
+                    tile.find::<V, N, G>(ahead, &mut found.tile, &mut found.labels[first..], &mut found.ahead[first..]);
                     first += V::LANES * N;
                 } else {
-                    tile.score::<V, 1, G>(
-                        ahead,
-                        &mut scored.tile,
-                        &mut scored.labels[first..],
-                        &mut scored.ahead[first..],
-                    );
+                    tile.find::<V, 1, G>(ahead, &mut found.tile, &mut found.labels[first..], &mut found.ahead[first..]);
                     first += V::LANES;
                 }
             }
@@ -105,13 +95,13 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Scores N vectors of rows and writes what was found for them.
+    /// Finds the nearest centroids of N vectors of rows.
     ///
     /// # Safety
     ///
     /// V is enabled, all rows are rows of the block, `tile` holds n_features x MAX_TILE numbers.
     #[inline(always)]
-    unsafe fn score<V: Vector, const N: usize, const G: usize>(
+    unsafe fn find<V: Vector, const N: usize, const G: usize>(
         &self,
         ahead: Ahead,
         tile: &mut [Line],
@@ -124,9 +114,9 @@ impl Tile<'_> {
         // SAFETY: see above; the outputs were just measured.
         unsafe {
             self.transpose::<V, N>(tile);
-            let best = best_of::<V, N, G>(self.packed, tile);
+            let best = best_of::<V, N, G>(self.packed, tile, self.next_values(V::LANES * N));
             for n in 0..N {
-                let (norm, first, second) = (best.norms[n], best.scores[n], best.seconds[n]);
+                let (norm, first, second) = (best.norms[n], best.firsts[n], best.seconds[n]);
                 let error = norm.multiply_add(V::splat(self.packed.lead_per_norm), V::splat(self.packed.lead_min));
                 let lead = first.subtract(second);
                 // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
@@ -184,32 +174,33 @@ impl Tile<'_> {
                 );
             }
         }
-        // The next tile, if its rows lie side by side; others are found by nobody in time.
-        if let [first, .., last] = &self.next[..self.next.len().min(V::LANES * N)] {
-            let (first, last) = (usize::from(*first) * n_features, usize::from(*last) * n_features);
-            if last.saturating_sub(first) < V::LANES * N * n_features {
-                for value in (first..last + n_features).step_by(LINE) {
-                    // SAFETY: a prefetch needs no good address.
-                    unsafe { V::prefetch(values.wrapping_add(value)) }
-                }
+    }
+
+    /// The values of the next tile, if its rows lie side by side; others are found by nobody in time.
+    fn next_values(&self, n_rows: usize) -> &[f32] {
+        let n_features = self.packed.n_features();
+        match &self.next[..self.next.len().min(n_rows)] {
+            [first, .., last] if (*first..*first + n_rows as u16).contains(last) => {
+                &self.block.values()[usize::from(*first) * n_features..(usize::from(*last) + 1) * n_features]
             }
+            _ => &[],
         }
     }
 }
 
-/// What scoring a tile finds for each lane.
+/// What is found for each lane of a tile.
 struct Best<V, const N: usize> {
-    /// The best score.
-    scores: [V; N],
-    /// The second best.
+    /// The largest nearness.
+    firsts: [V; N],
+    /// The second largest.
     seconds: [V; N],
-    /// The centroid with the best score. As float32, which counts exactly far beyond the most clusters there may be.
+    /// The centroid with the largest nearness. As float32, which counts exactly far beyond the most clusters there may be.
     winners: [V; N],
     /// Squared norm of the row.
     norms: [V; N],
 }
 
-/// Scores all centroids against a tile of n_features x (N x LANES) numbers.
+/// Compares all centroids with a tile of n_features x (N x LANES) numbers, and asks the memory for `next` on the way.
 ///
 /// # Safety
 ///
@@ -218,6 +209,7 @@ struct Best<V, const N: usize> {
 unsafe fn best_of<V: Vector, const N: usize, const G: usize>(
     packed: &PackedCentroids<'_>,
     tile: &[Line],
+    next: &[f32],
 ) -> Best<V, N> {
     const { assert!(GROUP.is_multiple_of(G)) };
     let n_features = packed.n_features();
@@ -225,7 +217,7 @@ unsafe fn best_of<V: Vector, const N: usize, const G: usize>(
     // SAFETY: V is enabled; the tile is whole.
     unsafe {
         let mut best = Best {
-            scores: [V::splat(f32::NEG_INFINITY); N],
+            firsts: [V::splat(f32::NEG_INFINITY); N],
             seconds: [V::splat(f32::NEG_INFINITY); N],
             winners: [V::splat(0.0); N],
             norms: [V::splat(0.0); N],
@@ -236,15 +228,20 @@ unsafe fn best_of<V: Vector, const N: usize, const G: usize>(
                 best.norms[n] = columns[n].multiply_add(columns[n], best.norms[n]);
             }
         }
+        // What comes next is asked for bit by bit, since memory answers only so many requests at a time.
+        let mut next = next.chunks(next.len().div_ceil(packed.n_groups()).next_multiple_of(LINE).max(LINE));
         for group in packed.groups() {
+            for value in next.next().unwrap_or(&[]).iter().step_by(LINE) {
+                V::prefetch(value);
+            }
             let mut part = 0;
             while part < group.n_centroids {
                 // Half a group of few centroids costs half.
                 if group.n_centroids - part <= GROUP / 2 {
-                    best.score_group::<{ GROUP / 2 }>(tile, &group, part);
+                    best.compare_group::<{ GROUP / 2 }>(tile, &group, part);
                     part += GROUP / 2;
                 } else {
-                    best.score_group::<G>(tile, &group, part);
+                    best.compare_group::<G>(tile, &group, part);
                     part += G;
                 }
             }
@@ -261,31 +258,31 @@ unsafe fn columns<V: Vector, const N: usize>(tile: &[Line], feature: usize) -> [
 }
 
 impl<V: Vector, const N: usize> Best<V, N> {
-    /// Scores G centroids of a group, from `part` on.
+    /// Compares G centroids of a group, from `part` on.
     ///
     /// # Safety
     ///
     /// As for [`best_of`].
     #[inline(always)]
-    unsafe fn score_group<const G: usize>(&mut self, tile: &[Line], group: &Group<'_>, part: usize) {
+    unsafe fn compare_group<const G: usize>(&mut self, tile: &[Line], group: &Group<'_>, part: usize) {
         // SAFETY: V is enabled, the tile is whole.
         unsafe {
-            let mut scores: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[part + idx]); N]);
+            let mut nearness: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[part + idx]); N]);
             for (feature, centroids) in group.values.iter().enumerate() {
                 let columns = columns::<V, N>(tile, feature);
                 for idx in 0..G {
                     let centroid = V::splat(centroids[part + idx]);
                     for n in 0..N {
-                        scores[idx][n] = centroid.multiply_add(columns[n], scores[idx][n]);
+                        nearness[idx][n] = centroid.multiply_add(columns[n], nearness[idx][n]);
                     }
                 }
             }
-            for (idx, scores) in scores.into_iter().enumerate() {
+            for (idx, nearness) in nearness.into_iter().enumerate() {
                 let cluster = V::splat((group.first + part + idx) as f32);
                 for n in 0..N {
-                    self.winners[n] = scores[n].select_greater(self.scores[n], cluster, self.winners[n]);
-                    self.seconds[n] = self.seconds[n].max(self.scores[n].min(scores[n]));
-                    self.scores[n] = self.scores[n].max(scores[n]);
+                    self.winners[n] = nearness[n].select_greater(self.firsts[n], cluster, self.winners[n]);
+                    self.seconds[n] = self.seconds[n].max(self.firsts[n].min(nearness[n]));
+                    self.firsts[n] = self.firsts[n].max(nearness[n]);
                 }
             }
         }
