@@ -5,6 +5,7 @@
 
 use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
+use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
     BlockLabels, ClusterWeights, ClusteringError, Description, Device, DistanceSums, Draw, PairQuestion, Partial,
     Picked, Profile, QueryRows, Rows, Shard, Spread,
@@ -176,6 +177,10 @@ impl Shard for FleetShard {
 
     fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError> {
         self.ask(|shard| shard.spread(label_by, measure_from))
+    }
+
+    fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError> {
+        self.ask(|shard| shard.simplified_silhouettes(centroids))
     }
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {

@@ -108,6 +108,7 @@ fn scores(text: &mut String, report: &Report) {
             (Silhouette::Sampled, Some(error), Some(n_rows)) => {
                 format!("silhouette {silhouette:.4} +- {error:.4} (standard error, {} rows sampled)", grouped(n_rows))
             }
+            (Silhouette::Simplified, ..) => format!("silhouette {silhouette:.4} (simplified: rows against centroids)"),
             _ => format!("silhouette {silhouette:.4} (exact)"),
         });
     }

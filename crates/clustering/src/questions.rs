@@ -5,7 +5,7 @@ use crate::answers::{
 };
 use crate::error::ClusteringError;
 use crate::prepare::Reading;
-use crate::silhouette::Silhouettes;
+use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery, RandomStream};
 
@@ -60,6 +60,9 @@ pub trait Shard: Send + Sync {
 
     /// For each of the given rows, the sum of its distances to the rows of every cluster.
     fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError>;
+
+    /// The simplified silhouettes of all rows, summed by cluster; each of the centroids stands for a cluster with rows.
+    fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError>;
 
     /// The silhouettes of all rows, from a shard that holds all there are; None from one that does not, whose rows have
     /// to be brought together by [`Shard::query_rows`] and [`Shard::distance_sums`]. Both ways lead to the same bits.

@@ -125,6 +125,7 @@ fn validate(
 ) -> Result<(Scores, Option<SilhouetteScore>), ClusteringError> {
     let mode = match spec.silhouette {
         Silhouette::Exact => Some(Mode::Exact),
+        Silhouette::Simplified => Some(Mode::Simplified),
         // A sample of all rows is all rows.
         Silhouette::Sampled if spec.silhouette_sample as u64 >= fitted.n_samples => Some(Mode::Exact),
         Silhouette::Sampled => Some(Mode::Sampled { n_rows: spec.silhouette_sample, seed }),
@@ -140,7 +141,11 @@ fn validate(
         true => dispersion(shard, &best.centroids, &best.partial, &fitted.preparation.units())?,
         false => Dispersion { davies_bouldin: None, calinski_harabasz: None },
     };
-    let mode_name = |mode| if mode == Mode::Exact { Silhouette::Exact } else { Silhouette::Sampled };
+    let mode_name = |mode| match mode {
+        Mode::Exact => Silhouette::Exact,
+        Mode::Simplified => Silhouette::Simplified,
+        Mode::Sampled { .. } => Silhouette::Sampled,
+    };
     let scores = Scores {
         silhouette: score.as_ref().map(|score| score.mean),
         silhouette_mode: score.as_ref().and(mode.map(mode_name)),

@@ -9,7 +9,7 @@ use crate::answers::{PairQuestion, QueryRows};
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
-use shoal_domain::{BLOCK_ROWS, Centroids};
+use shoal_domain::{BLOCK_ROWS, Centroids, Merge};
 use shoal_stats::{ExactSum, RandomStream};
 
 /// Sums, rows x n_clusters, that one question brings up: 16 MiB. More clusters mean fewer rows a question.
@@ -23,6 +23,8 @@ const SAMPLE_STREAM: u64 = u64::MAX;
 pub enum Mode {
     /// All of them.
     Exact,
+    /// All of them, against centroids instead of rows.
+    Simplified,
     /// So many, drawn at random without replacement, each against all rows.
     Sampled {
         /// Rows wanted.
@@ -61,6 +63,7 @@ pub fn silhouette(
     let n_samples: u64 = counts.iter().sum();
     let mut tally = Tally::new(counts.len());
     let silhouettes = match mode {
+        Mode::Simplified => return simplified(shard, centroids, counts).map(Some),
         Mode::Exact => silhouette_samples(shard, centroids, counts, unit, observer)?,
         Mode::Sampled { n_rows, seed } => {
             let sample = sample(shard, centroids, n_rows, seed)?;
@@ -72,6 +75,25 @@ pub fn silhouette(
     let rows = silhouettes.clusters.iter().zip(&silhouettes.values);
     rows.for_each(|(cluster, value)| tally.add(*cluster as usize, *value));
     Ok(Some(tally.score(n_samples, matches!(mode, Mode::Sampled { .. }))))
+}
+
+/// The simplified score. Empty clusters stand for nothing, so their centroids are not asked about, which changes no label;
+/// the only row of a cluster has 0, as in the silhouette itself.
+fn simplified(shard: &dyn Shard, centroids: &Centroids, counts: &[u64]) -> Result<SilhouetteScore, ClusteringError> {
+    let used: Vec<usize> = (0..counts.len()).filter(|cluster| counts[*cluster] > 0).collect();
+    let set = Centroids::from_rows(used.iter().map(|cluster| centroids.row(*cluster)))?;
+    let found = shard.simplified_silhouettes(&set)?;
+    let mut total = ExactSum::default();
+    let mut by_cluster = vec![None; counts.len()];
+    for (idx, cluster) in used.into_iter().enumerate() {
+        let is_alone = counts[cluster] == 1;
+        by_cluster[cluster] = Some(if is_alone { 0.0 } else { found.sums[idx].value() / counts[cluster] as f64 });
+        if !is_alone {
+            total.merge(found.sums[idx].clone());
+        }
+    }
+    let n_rows: u64 = counts.iter().sum();
+    Ok(SilhouetteScore { mean: total.value() / n_rows as f64, by_cluster, n_rows, standard_error: None })
 }
 
 /// Computes the silhouette of every row as `centroids` label them; at least two clusters must have rows.
@@ -168,6 +190,30 @@ fn of_row(own: usize, sums: &[i128], counts: &[u64], unit: f64) -> f64 {
     let nearest =
         others.map(|cluster| mean_distance(sums[cluster], unit, counts[cluster])).fold(f64::INFINITY, f64::min);
     silhouette_of(counts[own], within, nearest)
+}
+
+/// Simplified silhouettes of rows, by cluster: a row's distance to its centroid stands for its mean distance to the rows of
+/// its cluster, and the distance to the nearest other centroid for that to the rows of another one.
+#[derive(Debug, Clone)]
+pub struct SimplifiedSilhouettes {
+    /// Rows of each cluster.
+    pub counts: Vec<u64>,
+    /// Sum of their silhouettes.
+    pub sums: Vec<ExactSum>,
+}
+
+impl SimplifiedSilhouettes {
+    /// Those of no rows.
+    pub fn empty(n_clusters: usize) -> Self {
+        Self { counts: vec![0; n_clusters], sums: vec![ExactSum::default(); n_clusters] }
+    }
+}
+
+impl Merge for SimplifiedSilhouettes {
+    fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| sum.merge(more));
+    }
 }
 
 /// The mean of `n` distances from their sum in units.

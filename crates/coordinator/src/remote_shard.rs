@@ -1,6 +1,7 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
 use crate::holders::{Holders, impossible};
+use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
     ClusterWeights, ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread,
 };
@@ -8,7 +9,7 @@ use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
 use shoal_wire::proto::{
     AssignRequest, DistanceSumsRequest, DrawRequest, FarthestRequest, MoversRequest, PickedResponse, QueryRowsRequest,
-    SpreadRequest,
+    SimplifiedSilhouettesRequest, SpreadRequest,
 };
 
 pub(crate) struct FleetShard {
@@ -154,6 +155,16 @@ impl Shard for FleetShard {
         })?;
         let n_sums = n_clusters * self.n_features;
         self.workers.merge(answers, |spread: &Spread| spread.counts.len() == n_clusters && spread.sums.len() == n_sums)
+    }
+
+    fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError> {
+        let n_clusters = centroids.n_clusters();
+        let request = SimplifiedSilhouettesRequest { run: self.run.clone(), centroids: Some(centroids.into()) };
+        let answers = self.workers.ask_all(|mut worker, _| {
+            let request = request.clone();
+            Box::pin(async move { worker.simplified_silhouettes(request).await })
+        })?;
+        self.workers.merge(answers, |silhouettes: &SimplifiedSilhouettes| silhouettes.counts.len() == n_clusters)
     }
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {

@@ -278,6 +278,9 @@ pub enum Silhouette {
     Exact,
     /// A random sample of rows against every row, reported with its standard error.
     Sampled,
+    /// Every row against the centroids, as if each cluster's rows lay on its centroid (Hruschka, de Castro & Campello
+    /// 2004): one pass. Another score than the silhouette of the rows, and usually a higher one.
+    Simplified,
     /// Not at all.
     None,
 }

@@ -216,6 +216,20 @@ impl Shards for ShardService {
         Ok(Response::new((&spread).into()))
     }
 
+    async fn simplified_silhouettes(
+        &self,
+        request: Request<proto::SimplifiedSilhouettesRequest>,
+    ) -> Answer<proto::SimplifiedSilhouettesResponse> {
+        let request = request.into_inner();
+        let centroids = centroids(request.centroids)?;
+        let ask = {
+            let centroids = centroids.clone();
+            move |shard: &dyn Shard| shard.simplified_silhouettes(&centroids)
+        };
+        let silhouettes = self.ask_shard(&request.run, &[&centroids], ask).await?;
+        Ok(Response::new((&silhouettes).into()))
+    }
+
     async fn query_rows(&self, request: Request<proto::QueryRowsRequest>) -> Answer<proto::QueryRowsResponse> {
         let request = request.into_inner();
         let (centroids, block) = (centroids(request.centroids)?, BlockId(request.block));

@@ -132,7 +132,7 @@ fn any_job() -> impl Strategy<Value = JobSpec> {
     let init = prop::sample::select(vec![Init::PlusPlus, Init::Parallel, Init::Random]);
     let missing = prop::sample::select(vec![Missing::Drop, Missing::Mean, Missing::Median]);
     let scale = prop::sample::select(vec![Scale::Zscore, Scale::Minmax, Scale::Robust, Scale::None]);
-    let silhouette = prop::sample::select(vec![Silhouette::Exact, Silhouette::Sampled]);
+    let silhouette = prop::sample::select(vec![Silhouette::Exact, Silhouette::Sampled, Silhouette::Simplified]);
     (init, missing, scale, silhouette, 1usize..7, 0u64..1000).prop_map(
         |(init, missing, scale, silhouette, n_clusters, seed)| {
             let mut spec = with(init, silhouette, n_clusters);

@@ -176,6 +176,50 @@ fn exact_is_the_definition_at_extreme_magnitudes() {
     }
 }
 
+/// Compares the simplified score with its definition: rows against the centroids of clusters that have rows.
+fn check_simplified(name: &str, table: &Table, points: &[Vec<f64>]) {
+    let rows = table.rows();
+    let fitted = fit_no_scale(&rows);
+    let centroids = centroids_at(&fitted, points);
+    let shard = rows.prepare(&fitted.preparation).expect("the rows can be prepared");
+    let found = score(shard.as_ref(), &fitted, &centroids, Mode::Simplified).expect("the rows are there");
+    let found = found.expect("two clusters have rows");
+    let labelled = Labelled::of(shard.as_ref(), &centroids);
+    let n_of = |cluster: usize| labelled.clusters.iter().filter(|own| **own == cluster).count();
+    let silhouette = |row: usize| {
+        let distance = |cluster: usize| {
+            let squares =
+                labelled.rows[row].iter().zip(centroids.row(cluster)).map(|(a, b)| (a - f64::from(*b)).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let own = labelled.clusters[row];
+        let others = (0..centroids.n_clusters()).filter(|cluster| *cluster != own && n_of(*cluster) > 0);
+        let (within, nearest) = (distance(own), others.map(distance).fold(f64::INFINITY, f64::min));
+        let larger = within.max(nearest);
+        if n_of(own) > 1 && larger > 0.0 { (nearest - within) / larger } else { 0.0 }
+    };
+    let expected: Vec<f64> = (0..labelled.rows.len()).map(silhouette).collect();
+    assert!((found.mean - mean(&expected)).abs() < 1e-12, "{name}: {} instead of {}", found.mean, mean(&expected));
+    assert_eq!((found.n_rows, found.standard_error), (expected.len() as u64, None), "{name}");
+    for (cluster, actual) in found.by_cluster.iter().enumerate() {
+        let expected = labelled.mean_of(&expected, cluster);
+        let agree = actual.is_some() == expected.is_some();
+        let near = (actual.unwrap_or(0.0) - expected.unwrap_or(0.0)).abs() < 1e-12;
+        assert!(agree && near, "{name}, cluster {cluster}: {actual:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn simplified_takes_centroids_for_rows() {
+    let table = Table::new(blobs(700, 3, 4, 18)).in_blocks_of(90);
+    check_simplified("blobs", &table, &rows_of(&table, &[0, 50, 100, 150]));
+    check_simplified("an empty cluster in between", &table, &[vec![0.0; 3], vec![1e4; 3], vec![9.0; 3]]);
+    let line = Table::new(vec![vec![0.0, 1.0, 2.0, 10.0, 11.0, 50.0]]);
+    check_simplified("a cluster of one row", &line, &[vec![1.0], vec![10.5], vec![49.0]]);
+    let repeated = Table::new(vec![[1.0, 1.0, 4.0].repeat(20)]);
+    check_simplified("rows on their centroids", &repeated, &[vec![1.0], vec![4.0]]);
+}
+
 /// The score of a sample is within 4 standard errors of the exact one: by chance alone it fails once in 16,000 draws.
 /// Gives back the silhouette of every row.
 fn check_sampled(name: &str, table: &Table) -> Vec<f64> {
@@ -231,6 +275,9 @@ fn the_model_says_how_its_silhouette_was_computed() {
     assert!(sampled.silhouette_standard_error.is_some_and(|error| error > 0.0));
     // A sample of all rows is no sample.
     assert_eq!(scores(Silhouette::Sampled, 400), exact);
+    let simplified = scores(Silhouette::Simplified, 100);
+    assert_eq!((simplified.silhouette_mode, simplified.silhouette_rows), (Some(Silhouette::Simplified), Some(400)));
+    assert!(simplified.silhouette > exact.silhouette, "distances to centroids are shorter than those to rows");
     let none = scores(Silhouette::None, 100);
     assert_eq!((none.silhouette, none.silhouette_mode, none.silhouette_rows), (None, None, None));
 }

@@ -17,6 +17,7 @@ mod pass;
 mod rows;
 mod shard;
 mod silhouette;
+mod simplified;
 mod slab;
 mod sums;
 mod tile;

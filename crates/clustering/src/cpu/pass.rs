@@ -1,7 +1,7 @@
 //! A Lloyd pass over the blocks of a shard, for any number of sets of centroids at once.
 //!
 //! Every row is read at most once from main memory: a block stays in a core's cache while all sets are asked about it,
-//! its rows are found tile by tile, and those that changed their cluster are moved between exact sums. Rows that cannot
+//! its rows are looked at tile by tile, and those that changed their cluster are moved between exact sums. Rows that cannot
 //! have changed are not read at all ([`super::memory`]). No distances are computed, since inertia follows from the sums
 //! ([`super::inertia`]).
 

@@ -9,13 +9,14 @@ use super::moves::MoveCriterion;
 use super::packed::PackedCentroids;
 use super::pass::Pass;
 use super::silhouette::{ByCluster, ClusterOrder};
+use super::simplified;
 use super::slab::Packer;
 use super::sums::GridSums;
 use super::tile::{Ahead, FindNearest, Found};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::questions::{Device, Draw, Shard};
-use crate::silhouette::Silhouettes;
+use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
@@ -350,6 +351,13 @@ impl Shard for CpuShard {
             }
         };
         Ok(self.fold(label_by, || Spread::empty(n_clusters, label_by.n_features()), add))
+    }
+
+    fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError> {
+        let empty = || SimplifiedSilhouettes::empty(centroids.n_clusters());
+        Ok(self.fold(centroids, empty, |silhouettes, Assigned { block, nearest }| {
+            simplified::add_block(silhouettes, block, nearest, centroids);
+        }))
     }
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {

@@ -77,22 +77,22 @@ impl<'a> ByCluster<'a> {
         let n_clusters = self.clusters.len();
         let mut by_cluster: Vec<Vec<usize>> = vec![Vec::new(); n_clusters];
         query.clusters.iter().enumerate().for_each(|(idx, cluster)| by_cluster[*cluster as usize].push(idx));
-        let mut tasks: Vec<(usize, &[usize], usize, Vec<Range<usize>>)> = Vec::new();
+        let mut tasks: Vec<Comparison<'_>> = Vec::new();
         for (from, idxs) in by_cluster.iter().enumerate() {
             for to in 0..n_clusters {
                 let strips: Vec<Range<usize>> = self.strips(to).collect();
                 for idxs in idxs.chunks(STRIP_ROWS) {
-                    tasks.extend(strips.chunks(STRIPS_TOGETHER).map(|strips| (from, idxs, to, strips.to_vec())));
+                    let comparison = |strips: &[Range<usize>]| Comparison { from, idxs, to, strips: strips.to_vec() };
+                    tasks.extend(strips.chunks(STRIPS_TOGETHER).map(comparison));
                 }
             }
         }
-        let sums_of = |scratch: &mut Scratch<'q>,
-                       (from, idxs, to, strips): &(usize, &[usize], usize, Vec<Range<usize>>)| {
-            let scale = PairScale::new(question, *from, *to);
+        let sums_of = |scratch: &mut Scratch<'q>, task: &Comparison<'_>| {
+            let scale = PairScale::new(question, task.from, task.to);
             let row = |idx: &usize| &query.values[idx * self.n_features..(idx + 1) * self.n_features];
-            scratch.x.set(idxs.iter().map(row), self.n_features, &scale);
-            scratch.x_sums.reset(idxs.len());
-            for strip in strips {
+            scratch.x.set(task.idxs.iter().map(row), self.n_features, &scale);
+            scratch.x_sums.reset(task.idxs.len());
+            for strip in &task.strips {
                 scratch.y.set(strip.clone().map(|position| self.row(position)), self.n_features, &scale);
                 scratch.add_pairs(self.n_features, question.unit, isa, false);
             }
@@ -100,8 +100,8 @@ impl<'a> ByCluster<'a> {
         };
         let parts: Vec<Vec<i128>> = tasks.par_iter().map_init(Scratch::default, sums_of).collect();
         let mut sums = vec![0; query.clusters.len() * n_clusters];
-        for ((_, idxs, to, _), part) in tasks.iter().zip(parts) {
-            idxs.iter().zip(part).for_each(|(idx, sum)| sums[idx * n_clusters + to] += sum);
+        for (task, part) in tasks.iter().zip(parts) {
+            task.idxs.iter().zip(part).for_each(|(idx, sum)| sums[idx * n_clusters + task.to] += sum);
         }
         DistanceSums(sums)
     }
@@ -204,6 +204,15 @@ impl<'a> ByCluster<'a> {
         }
         silhouettes
     }
+}
+
+/// Some given rows of one cluster, compared with some strips of another.
+struct Comparison<'a> {
+    from: usize,
+    /// Numbers of the given rows.
+    idxs: &'a [usize],
+    to: usize,
+    strips: Vec<Range<usize>>,
 }
 
 /// What a thread needs to compare strips, kept between them.

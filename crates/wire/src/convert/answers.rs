@@ -3,6 +3,7 @@
 use super::questions::{f32s_from_bytes, f32s_to_bytes, i128s_from_bytes, i128s_to_bytes};
 use super::{WireError, required};
 use crate::proto;
+use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
     ClusterWeights, Description, DistanceSums, Partial, Picked, PickedRow, Profile, ProfiledBlock, QueryRows, Spread,
     Unusable,
@@ -163,6 +164,21 @@ impl TryFrom<proto::WeighResponse> for Vec<ClusterWeights> {
     fn try_from(response: proto::WeighResponse) -> Result<Self, WireError> {
         let weights = |bytes: &Vec<u8>| Ok(ClusterWeights(i128s_from_bytes(bytes, "weigh.weights")?));
         response.weights.iter().map(weights).collect()
+    }
+}
+
+impl From<&SimplifiedSilhouettes> for proto::SimplifiedSilhouettesResponse {
+    fn from(silhouettes: &SimplifiedSilhouettes) -> Self {
+        Self { counts: silhouettes.counts.clone(), sums: sums_to(&silhouettes.sums) }
+    }
+}
+
+impl TryFrom<proto::SimplifiedSilhouettesResponse> for SimplifiedSilhouettes {
+    type Error = WireError;
+
+    fn try_from(silhouettes: proto::SimplifiedSilhouettesResponse) -> Result<Self, WireError> {
+        check(silhouettes.counts.len() == silhouettes.sums.len(), "simplified_silhouettes.sums")?;
+        Ok(Self { counts: silhouettes.counts, sums: sums_from(silhouettes.sums)? })
     }
 }
 

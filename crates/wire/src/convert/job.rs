@@ -168,6 +168,7 @@ impl From<ValidateSpec> for proto::Validate {
         let silhouette = match validate.silhouette {
             Silhouette::Exact => proto::SilhouetteMode::Exact,
             Silhouette::Sampled => proto::SilhouetteMode::Sampled,
+            Silhouette::Simplified => proto::SilhouetteMode::Simplified,
             Silhouette::None => proto::SilhouetteMode::None,
         };
         Self {
@@ -186,6 +187,7 @@ impl TryFrom<proto::Validate> for ValidateSpec {
         let silhouette = match known(validate.silhouette, "spec.validate.silhouette")? {
             proto::SilhouetteMode::Unspecified | proto::SilhouetteMode::Exact => Silhouette::Exact,
             proto::SilhouetteMode::Sampled => Silhouette::Sampled,
+            proto::SilhouetteMode::Simplified => Silhouette::Simplified,
             proto::SilhouetteMode::None => Silhouette::None,
         };
         let defaults = Self::default();

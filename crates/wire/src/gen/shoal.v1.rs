@@ -371,6 +371,7 @@ pub enum SilhouetteMode {
     Exact = 1,
     Sampled = 2,
     None = 3,
+    Simplified = 4,
 }
 impl SilhouetteMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -383,6 +384,7 @@ impl SilhouetteMode {
             Self::Exact => "SILHOUETTE_MODE_EXACT",
             Self::Sampled => "SILHOUETTE_MODE_SAMPLED",
             Self::None => "SILHOUETTE_MODE_NONE",
+            Self::Simplified => "SILHOUETTE_MODE_SIMPLIFIED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -392,6 +394,7 @@ impl SilhouetteMode {
             "SILHOUETTE_MODE_EXACT" => Some(Self::Exact),
             "SILHOUETTE_MODE_SAMPLED" => Some(Self::Sampled),
             "SILHOUETTE_MODE_NONE" => Some(Self::None),
+            "SILHOUETTE_MODE_SIMPLIFIED" => Some(Self::Simplified),
             _ => None,
         }
     }
@@ -1386,6 +1389,22 @@ pub struct FarthestRequest {
     pub n: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SimplifiedSilhouettesRequest {
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub centroids: ::core::option::Option<Centroids>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SimplifiedSilhouettesResponse {
+    /// Rows of each cluster.
+    #[prost(uint64, repeated, tag = "1")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    /// Sum of their simplified silhouettes.
+    #[prost(message, repeated, tag = "2")]
+    pub sums: ::prost::alloc::vec::Vec<ExactSum>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MoversRequest {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
@@ -2367,6 +2386,31 @@ pub mod shards_client {
                 .insert(GrpcMethod::new("shoal.v1.Shards", "DistanceSums"));
             self.inner.unary(req, path, codec).await
         }
+        /// Silhouettes of all rows, centroids taken for the rows of their clusters.
+        pub async fn simplified_silhouettes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SimplifiedSilhouettesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SimplifiedSilhouettesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/shoal.v1.Shards/SimplifiedSilhouettes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("shoal.v1.Shards", "SimplifiedSilhouettes"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2463,6 +2507,14 @@ pub mod shards_server {
             request: tonic::Request<super::DistanceSumsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DistanceSumsResponse>,
+            tonic::Status,
+        >;
+        /// Silhouettes of all rows, centroids taken for the rows of their clusters.
+        async fn simplified_silhouettes(
+            &self,
+            request: tonic::Request<super::SimplifiedSilhouettesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SimplifiedSilhouettesResponse>,
             tonic::Status,
         >;
     }
@@ -3095,6 +3147,51 @@ pub mod shards_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DistanceSumsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/shoal.v1.Shards/SimplifiedSilhouettes" => {
+                    #[allow(non_camel_case_types)]
+                    struct SimplifiedSilhouettesSvc<T: Shards>(pub Arc<T>);
+                    impl<
+                        T: Shards,
+                    > tonic::server::UnaryService<super::SimplifiedSilhouettesRequest>
+                    for SimplifiedSilhouettesSvc<T> {
+                        type Response = super::SimplifiedSilhouettesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SimplifiedSilhouettesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shards>::simplified_silhouettes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SimplifiedSilhouettesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
