@@ -108,6 +108,7 @@ pub fn silhouette_samples(
     let mut asking = Asking::new(shard, centroids, counts, unit, n_rows)?;
     let mut on_done = |share: f64| emit(observer, Event::Silhouette { n_done: (share * n_rows as f64) as u64, n_rows });
     if let Some(silhouettes) = shard.silhouettes(&asking.question, &mut on_done)? {
+        assert_eq!(silhouettes.values.len() as u64, n_rows, "a shard that answers for all rows has all rows");
         return Ok(silhouettes);
     }
     for block in shard.block_ids() {

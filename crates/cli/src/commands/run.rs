@@ -8,7 +8,7 @@ use crate::progress::{ProgressLine, RunObserver};
 use crate::say::say;
 use crate::{job_file, table};
 use anyhow::Result;
-use shoal_clustering::cpu::CpuDevice;
+use shoal_clustering::cpu::{CpuDevice, share_one_heap};
 use shoal_clustering::{ClusteringError, Device, Segmentation, segment};
 use shoal_domain::Report;
 use shoal_domain::report::RanOn;
@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 /// Runs the job, writes its files and prints its report.
 pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let opened = Instant::now();
+    share_one_heap();
     let spec = job_file::read(&arguments.job)?;
     let warm_start = job_file::warm_start(&spec)?;
     let runtime = runtime()?;

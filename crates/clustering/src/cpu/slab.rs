@@ -63,7 +63,7 @@ pub(super) fn ask_for_huge_pages<T>(values: &mut Vec<T>) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn ask_for_huge_pages<T>(_: &mut Vec<T>) {}
 
-/// Keeps what all threads allocate in one heap, for a process whose memory is mostly rows. Blocks are read by some threads
+/// Keeps what all threads allocate in one heap, for a process that does nothing but one run. Blocks are read by some threads
 /// and let go by others; with a heap for each thread, glibc's way, a run held a quarter more than its rows in pieces that
 /// nobody used. Other systems' allocators are left as they are.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
