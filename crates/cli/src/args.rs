@@ -45,7 +45,7 @@ pub(crate) struct RunArguments {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Threads that compute; 0 means one a core. The result does not depend on it.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct WorkerArguments {
     #[arg(long)]
     pub(crate) advertise: Option<String>,
     /// Threads that compute; 0 means one a core.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
 }
 
@@ -153,4 +153,15 @@ pub(crate) struct LabelsArguments {
     pub(crate) job: String,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorUrl,
+}
+
+/// Threads that a core may be given: some more than one do no harm, and hundreds stand in each other's way.
+const THREADS_PER_CORE_MAX: usize = 32;
+
+/// A number of threads that this machine can use.
+fn threads(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let max = THREADS_PER_CORE_MAX * n_cores;
+    if number <= max { Ok(number) } else { Err(format!("at most {max} on the {n_cores} cores of this machine")) }
 }

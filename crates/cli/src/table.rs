@@ -146,6 +146,8 @@ fn largest_mean(report: &Report, column: usize) -> f64 {
 /// A number with about four digits for the largest of its column.
 fn number(value: f64, largest: f64) -> String {
     match largest {
+        // Beyond what anybody counts by digits.
+        size if size >= 1e15 => format!("{value:.3e}"),
         size if size >= 1000.0 => {
             let sign = if value <= -0.5 { "-" } else { "" };
             format!("{sign}{}", grouped(value.abs().round() as u64))

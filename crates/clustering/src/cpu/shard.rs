@@ -7,7 +7,7 @@ use super::inertia::Exponents;
 use super::memory::{Memories, memory_bytes, tie};
 use super::moves::MoveCriterion;
 use super::packed::PackedCentroids;
-use super::pass::Pass;
+use super::pass::{Pass, Work};
 use super::silhouette::{ByCluster, ClusterOrder};
 use super::simplified;
 use super::slab::Packer;
@@ -183,7 +183,10 @@ impl CpuShard {
         let sets_and_memories = sets.iter().zip(memories);
         let blocks = (&self.blocks[..], self.chunk_blocks);
         let pass = Pass::new(blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
-        let of_threads = self.device.broadcast(|_| pass.work());
+        // No more threads than there are pieces: to wake the others would cost more than they could do.
+        let n_workers = self.device.n_threads().min(self.blocks.len().div_ceil(self.chunk_blocks)).max(1);
+        let workers = (0..n_workers).into_par_iter().with_max_len(1);
+        let of_threads: Vec<Work> = self.device.install(|| workers.map(|_| pass.work()).collect());
         let squares = self.squares.get_or_init(|| {
             let mut squares = ExactSum::default();
             of_threads.iter().for_each(|work| squares.merge(work.squares.clone()));
