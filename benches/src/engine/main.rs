@@ -56,13 +56,8 @@ struct Compare {
     /// The Python of the peers' environment; without it ours runs alone.
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Passes of a fit: an even number, since half of them are measured too.
-    #[arg(long, default_value_t = 20, value_parser = even)]
-    passes: usize,
-    #[arg(long, default_value_t = 3)]
-    repeats: usize,
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
+    #[command(flatten)]
+    settings: Settings,
     /// A folder, in which the result becomes `engine.json`.
     #[arg(long)]
     result: Option<PathBuf>,
@@ -74,26 +69,8 @@ struct Ours {
     task: Task,
     #[arg(long)]
     shape: String,
-    /// Passes of a fit: an even number, since half of them are measured too.
-    #[arg(long, default_value_t = 20, value_parser = even)]
-    passes: usize,
-    #[arg(long, default_value_t = 3)]
-    repeats: usize,
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
-}
-
-fn even(text: &str) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
-    if number >= 2 && number.is_multiple_of(2) {
-        Ok(number)
-    } else {
-        Err("an even number of at least 2 is needed".to_owned())
-    }
-}
-
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    #[command(flatten)]
+    settings: Settings,
 }
 
 fn main() -> Result<()> {
@@ -101,26 +78,19 @@ fn main() -> Result<()> {
         Command::Compare(arguments) => compare(&arguments),
         Command::Ours(arguments) => {
             let shape = Shape::named(&arguments.shape).with_context(|| format!("no shape `{}`", arguments.shape))?;
-            let settings =
-                Settings { threads: arguments.threads, passes: arguments.passes, repeats: arguments.repeats };
-            println!("{}", serde_json::to_string_pretty(&ours::run(arguments.task, &shape, &settings)?)?);
+            println!("{}", serde_json::to_string_pretty(&ours::run(arguments.task, &shape, &arguments.settings)?)?);
             Ok(())
         }
     }
 }
 
 fn compare(arguments: &Compare) -> Result<()> {
-    let runner = Runner {
-        python: arguments.python.clone(),
-        threads: arguments.threads,
-        passes: arguments.passes,
-        repeats: arguments.repeats,
-    };
+    let runner = Runner { python: arguments.python.as_deref(), settings: &arguments.settings };
     let wanted = |shape: &Shape| arguments.shapes.is_empty() || arguments.shapes.iter().any(|name| name == shape.name);
     for name in &arguments.shapes {
         ensure!(Shape::named(name).is_some(), "there is no shape `{name}`");
     }
-    let limits = measure_limits(arguments.threads)?;
+    let limits = measure_limits(arguments.settings.threads)?;
     println!("{}", table::limits(&limits));
     let versions = runner.versions()?;
     let fits = FITS.iter().flat_map(|shape| [(shape, Task::Fit), (shape, Task::Solve)]);
@@ -187,7 +157,7 @@ fn processor() -> Result<String> {
 }
 
 /// One task on one shape, ours first and then every peer.
-fn measure(runner: &Runner, task: Task, shape: &Shape) -> Result<Value> {
+fn measure(runner: &Runner<'_>, task: Task, shape: &Shape) -> Result<Value> {
     let ours = runner.ours(task, shape)?;
     let mut of_peers = Vec::new();
     if runner.python.is_some() && (task != Task::Silhouette || shape.n_samples <= PEER_SILHOUETTE_ROWS) {
@@ -216,7 +186,7 @@ fn measure(runner: &Runner, task: Task, shape: &Shape) -> Result<Value> {
 }
 
 fn measure_peer(
-    runner: &Runner,
+    runner: &Runner<'_>,
     (peer, is_tuned): (&str, bool),
     task: Task,
     shape: &Shape,

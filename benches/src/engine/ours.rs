@@ -28,10 +28,26 @@ pub(crate) enum Task {
 }
 
 /// How it is measured.
+#[derive(Debug, clap::Args)]
 pub(crate) struct Settings {
-    pub(crate) threads: usize,
+    /// Passes of a fit: an even number, since half of them are measured too.
+    #[arg(long, default_value_t = 20, value_parser = even)]
     pub(crate) passes: usize,
+    #[arg(long, default_value_t = 3)]
     pub(crate) repeats: usize,
+    #[arg(long, default_value_t = default_threads())]
+    pub(crate) threads: usize,
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number >= 2 && number.is_multiple_of(2) => Ok(number),
+        _ => Err("an even number of at least 2 is needed".to_owned()),
+    }
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Measures one task on one shape.

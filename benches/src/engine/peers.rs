@@ -1,12 +1,12 @@
 //! Other libraries on the same rows: each a Python process of its own (`benches/peers`), and ours as one more process.
 
 use crate::npy;
-use crate::ours::Task;
+use crate::ours::{Settings, Task};
 use crate::shapes::{Data, Shape};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use shoal_clustering::cpu::{Assigner, Isa};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// The program of the peers.
@@ -36,37 +36,35 @@ pub(crate) fn can_be_tuned(document: &Value) -> bool {
 }
 
 /// What every measurement of one run has in common.
-pub(crate) struct Runner {
+pub(crate) struct Runner<'a> {
     /// The Python of the peers' environment; none when we run alone.
-    pub(crate) python: Option<PathBuf>,
-    pub(crate) threads: usize,
-    pub(crate) passes: usize,
-    pub(crate) repeats: usize,
+    pub(crate) python: Option<&'a Path>,
+    pub(crate) settings: &'a Settings,
 }
 
-impl Runner {
+impl Runner<'_> {
     /// Our own part.
     pub(crate) fn ours(&self, task: Task, shape: &Shape) -> Result<Value> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["ours", "--task", name(task), "--shape", shape.name]);
-        command.args(["--threads", &self.threads.to_string()]);
-        command.args(["--passes", &self.passes.to_string(), "--repeats", &self.repeats.to_string()]);
+        command.args(["--threads", &self.settings.threads.to_string()]);
+        command.args(["--passes", &self.settings.passes.to_string(), "--repeats", &self.settings.repeats.to_string()]);
         document(&mut command)
     }
 
     /// One peer's part, on the files of `folder`, as it is installed or with OpenBLAS's kernels named.
     pub(crate) fn peer(&self, peer: &str, is_tuned: bool, task: Task, shape: &Shape, folder: &Path) -> Result<Value> {
-        let python = self.python.as_ref().context("peers need --python")?;
+        let python = self.python.context("peers need --python")?;
         let mut command = Command::new(python);
         command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
         command.envs(is_tuned.then_some(("OPENBLAS_CORETYPE", CORETYPE)));
         command.arg(PEER_PROGRAM).args([name(task), "--peer", peer]).arg("--data").arg(folder);
-        command.args(["--threads", &self.threads.to_string()]);
+        command.args(["--threads", &self.settings.threads.to_string()]);
         // Nothing is close enough to Spark for its repeats to matter.
-        let repeats = if peer == "spark" { 1 } else { self.repeats }.to_string();
+        let repeats = if peer == "spark" { 1 } else { self.settings.repeats }.to_string();
         match task {
             Task::Fit => {
-                command.args(["--passes", &self.passes.to_string(), "--repeats", &repeats]);
+                command.args(["--passes", &self.settings.passes.to_string(), "--repeats", &repeats]);
             }
             Task::Solve => {
                 command.args(["--k", &shape.n_clusters.to_string(), "--repeats", &repeats]);
@@ -78,7 +76,7 @@ impl Runner {
 
     /// The versions of all peers.
     pub(crate) fn versions(&self) -> Result<Value> {
-        match &self.python {
+        match self.python {
             Some(python) => document(Command::new(python).args([PEER_PROGRAM, "versions"])),
             None => Ok(Value::Null),
         }

@@ -11,7 +11,7 @@ use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::answers::Partial;
 use shoal_domain::prepare::GRID_BITS;
-use shoal_domain::{Block, Centroids, Preparation};
+use shoal_domain::{BLOCK_ROWS, Block, Centroids, Preparation};
 use shoal_stats::ExactSum;
 
 /// The powers of two that the integers of a shard's sums are multiples of.
@@ -93,6 +93,7 @@ impl Kernel for PlainSquares<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) -> Vec<f64> {
+        const { assert!(BLOCK_ROWS <= 1 << (53 - GRID_BITS), "a float64 holds the sum of a block's parts") };
         let n_features = self.rounders.len();
         let mut sums = vec![0.0f64; 2 * n_features];
         let (uppers, lowers) = sums.split_at_mut(n_features);
