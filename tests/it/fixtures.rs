@@ -1,10 +1,14 @@
 //! Data, jobs and devices that several tests want.
 
 use crate::memory_rows::MemoryRows;
+use shoal_clustering::Device;
 use shoal_clustering::cpu::CpuDevice;
+use shoal_cuda::CudaDevice;
 use shoal_domain::job::{Init, JobSpec, KMeansSpec, PrepareSpec, SourceSpec, ValidateSpec};
 use shoal_domain::{BLOCK_ROWS, BlockId, FeatureNames, RawBlock};
+use shoal_emulator::EmulatedGpu;
 use shoal_stats::RandomStream;
+use std::sync::Arc;
 
 /// Columns of numbers, and how they are cut into blocks.
 #[derive(Debug, Clone)]
@@ -56,13 +60,23 @@ impl Table {
 
     /// The rows as one process holds them.
     pub(crate) fn rows(&self) -> MemoryRows {
-        self.rows_on(vec![device(2)])
+        self.rows_on(vec![Arc::new(device(2))])
     }
 
     /// The rows dealt out to as many workers as there are devices.
-    pub(crate) fn rows_on(&self, devices: Vec<CpuDevice>) -> MemoryRows {
+    pub(crate) fn rows_on(&self, devices: Vec<Arc<dyn Device>>) -> MemoryRows {
         MemoryRows::new(self.features(), self.blocks(), devices)
     }
+}
+
+/// A GPU that is emulated, with so little shared memory that a few dozen centroids of many features have to be streamed.
+pub(crate) fn gpu() -> Arc<dyn Device> {
+    Arc::new(CudaDevice::new(Arc::new(EmulatedGpu::new(1 << 30, 64 << 10)), device(2)))
+}
+
+/// A device for several owners.
+pub(crate) fn shared(device: CpuDevice) -> Arc<dyn Device> {
+    Arc::new(device)
 }
 
 pub(crate) fn device(n_threads: usize) -> CpuDevice {

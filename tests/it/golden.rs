@@ -75,7 +75,7 @@ fn rfm() -> &'static DataSet {
 
 fn rfm_rows() -> MemoryRows {
     let data = rfm();
-    MemoryRows::new(data.schema.features.clone(), data.raw_blocks(), vec![device(2)])
+    MemoryRows::new(data.schema.features.clone(), data.raw_blocks(), vec![std::sync::Arc::new(device(2))])
 }
 
 fn households() -> Vec<i32> {
@@ -126,7 +126,7 @@ fn case_rows(case: &Case) -> Result<MemoryRows> {
         RawBlock::new(block.id(), block.columns().to_vec(), weights, block.digest())
     };
     let blocks = rfm().raw_blocks().iter().map(weigh).collect::<Result<_, _>>()?;
-    Ok(MemoryRows::new(features, blocks, vec![device(2)]))
+    Ok(MemoryRows::new(features, blocks, vec![std::sync::Arc::new(device(2))]))
 }
 
 fn case_job(case: &Case) -> JobSpec {

@@ -3,6 +3,7 @@
 //!
 //! Expected values are computed here by the shortest way there is, in float64 and without regard to time.
 
+mod gpu;
 mod same_bits;
 
 mod empty_clusters;

@@ -3,7 +3,7 @@
 //! With one device this is the plain local run. With several, blocks are dealt out to as many workers, and answers are
 //! put together in reverse order: what a network would do at its worst, without a network.
 
-use shoal_clustering::cpu::{Assigner, CpuDevice};
+use shoal_clustering::cpu::{Assigner, Isa};
 use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
@@ -13,6 +13,7 @@ use shoal_clustering::{
 use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A data set that is held by workers.
 pub(crate) struct MemoryRows {
@@ -21,13 +22,13 @@ pub(crate) struct MemoryRows {
 }
 
 struct Worker {
-    device: CpuDevice,
+    device: Arc<dyn Device>,
     blocks: Vec<RawBlock>,
 }
 
 impl MemoryRows {
     /// Deals the blocks out in turn, one worker a device.
-    pub(crate) fn new(features: FeatureNames, blocks: Vec<RawBlock>, devices: Vec<CpuDevice>) -> Self {
+    pub(crate) fn new(features: FeatureNames, blocks: Vec<RawBlock>, devices: Vec<Arc<dyn Device>>) -> Self {
         let n_workers = devices.len();
         let mut workers: Vec<Worker> =
             devices.into_iter().map(|device| Worker { device, blocks: Vec::new() }).collect();
@@ -45,7 +46,7 @@ impl MemoryRows {
     ) -> Result<Vec<BlockLabels>, ClusteringError> {
         let mut labels = BTreeMap::new();
         for worker in &self.workers {
-            let assigner = Assigner::new(centroids, worker.device.isa());
+            let assigner = Assigner::new(centroids, Isa::detect());
             for raw in &worker.blocks {
                 labels.insert(raw.id(), assigner.block_labels(&prepare_block(preparation, raw)?));
             }
@@ -91,7 +92,7 @@ impl Rows for MemoryRows {
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
         let of_worker = |worker: &Worker| {
-            let assigner = Assigner::new(centroids, worker.device.isa());
+            let assigner = Assigner::new(centroids, Isa::detect());
             let mut description = Description::empty(centroids.n_clusters(), centroids.n_features());
             for raw in &worker.blocks {
                 let labels = assigner.block_labels(&prepare_block(preparation, raw)?);

@@ -18,6 +18,8 @@ mod segments;
 
 pub mod cpu;
 pub mod kmeans;
+pub mod memory;
+pub mod pairs;
 pub mod prepare;
 pub mod silhouette;
 

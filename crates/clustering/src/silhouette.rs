@@ -218,7 +218,7 @@ impl Merge for SimplifiedSilhouettes {
 }
 
 /// The mean of `n` distances from their sum in units.
-pub(crate) fn mean_distance(sum: i128, unit: f64, n: u64) -> f64 {
+pub fn mean_distance(sum: i128, unit: f64, n: u64) -> f64 {
     sum as f64 * unit / n as f64
 }
 

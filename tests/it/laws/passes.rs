@@ -141,7 +141,7 @@ fn exact_inertia(shard: &dyn Shard, centroids: &Centroids, weights: Option<&[f64
 /// Exact to the last bit with any number of threads, whatever the numbers cancel.
 fn check_inertia(name: &str, table: &Table, points: &[Vec<f64>]) {
     for n_threads in [1, 2, 5] {
-        let rows = table.rows_on(vec![device(n_threads)]);
+        let rows = table.rows_on(vec![std::sync::Arc::new(device(n_threads))]);
         let fitted = fit_no_scale(&rows);
         let shard = rows.prepare(&fitted.preparation).expect("the rows can be prepared");
         let centroids = centroids_at(&fitted, points);

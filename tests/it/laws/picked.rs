@@ -2,7 +2,7 @@
 //! those that chance picks. Where rows are equal, the one that comes first in the data set comes first.
 
 use super::{centroids_at, fit_no_scale};
-use crate::fixtures::{Table, blobs, device, noise};
+use crate::fixtures::{Table, blobs, device, noise, shared};
 use shoal_clustering::cpu::squared_distance;
 use shoal_clustering::prepare::prepare_block;
 use shoal_clustering::{Draw, PickedRow, Rows, Shard};
@@ -39,7 +39,7 @@ impl Case {
     /// Calls `check` with the rows on one shard, and on three that answer in reverse order.
     fn on_shards(&self, check: impl Fn(&str, &dyn Shard)) {
         for (way, devices) in [("one", vec![device(2)]), ("three", vec![device(1), device(2), device(1)])] {
-            let held = self.table.rows_on(devices);
+            let held = self.table.rows_on(devices.into_iter().map(shared).collect());
             let shard = held.prepare(&self.preparation).expect("the rows can be prepared");
             check(&format!("{}, {way}", self.name), shard.as_ref());
         }

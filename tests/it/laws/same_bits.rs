@@ -1,15 +1,16 @@
 //! The first law: the same model bit for bit, for any number of threads and workers, for any instruction set, and for
 //! answers that come in any order.
 
-use crate::fixtures::{Table, blobs, device, job, noise};
+use crate::fixtures::{Table, blobs, device, job, noise, shared};
 use crate::memory_rows::MemoryRows;
 use proptest::prelude::*;
 use shoal_clustering::cpu::{CpuDevice, Isa};
-use shoal_clustering::{ClusteringError, segment};
+use shoal_clustering::{ClusteringError, Device, segment};
 use shoal_domain::job::{Init, JobSpec, Missing, PrepareSpec, Scale, Silhouette, ValidateSpec};
+use std::sync::Arc;
 
 /// Everything that a job gives, as text: the model document, and the bits of all labels and distances.
-fn outcome(rows: &MemoryRows, spec: &JobSpec) -> Result<String, ClusteringError> {
+pub(super) fn outcome(rows: &MemoryRows, spec: &JobSpec) -> Result<String, ClusteringError> {
     let segmentation = segment(rows, spec, None, &mut ())?;
     let mut text = serde_json::to_string_pretty(&segmentation.model).expect("a model is a JSON document");
     for block in rows.labels(&segmentation.model.preparation, &segmentation.centroids)? {
@@ -20,17 +21,18 @@ fn outcome(rows: &MemoryRows, spec: &JobSpec) -> Result<String, ClusteringError>
 }
 
 /// The ways to compute the same thing, by name.
-fn ways() -> Vec<(&'static str, Vec<CpuDevice>)> {
-    let with = |isa: Isa| CpuDevice::with_isa(2, isa).expect("threads can be started");
+fn ways() -> Vec<(&'static str, Vec<Arc<dyn Device>>)> {
+    let with = |isa: Isa| shared(CpuDevice::with_isa(2, isa).expect("threads can be started"));
     let slower = |isa: Isa| (isa.is_available() && isa != Isa::detect()).then(|| (isa.name(), vec![with(isa)]));
+    let threads = |n_threads: usize| shared(device(n_threads));
     let mut ways = vec![
-        ("2 threads", vec![device(2)]),
-        ("5 threads", vec![device(5)]),
-        ("no memory", vec![device(2).remembering(0)]),
+        ("2 threads", vec![threads(2)]),
+        ("5 threads", vec![threads(5)]),
+        ("no memory", vec![shared(device(2).remembering(0))]),
         // Room for a few starts of the larger tables, so that some are remembered and others not.
-        ("little memory", vec![device(2).remembering(300_000)]),
-        ("three workers", vec![device(1), device(2), device(1)]),
-        ("three workers of different kinds", vec![with(Isa::Portable), device(5).remembering(0), device(1)]),
+        ("little memory", vec![shared(device(2).remembering(300_000))]),
+        ("three workers", vec![threads(1), threads(2), threads(1)]),
+        ("three workers of different kinds", vec![with(Isa::Portable), shared(device(5).remembering(0)), threads(1)]),
     ];
     ways.extend([Isa::Avx2, Isa::Portable].into_iter().filter_map(slower));
     ways
@@ -39,7 +41,7 @@ fn ways() -> Vec<(&'static str, Vec<CpuDevice>)> {
 /// Fails at the first line that is another one when computed in another way. A refusal has to be the same too.
 fn check(name: &str, table: &Table, spec: &JobSpec) -> Result<String, String> {
     let compute = |devices| outcome(&table.rows_on(devices), spec).map_err(|error| error.to_string());
-    let expected = compute(vec![device(1)]);
+    let expected = compute(vec![shared(device(1))]);
     for (way, devices) in ways() {
         let actual = compute(devices);
         if let (Ok(actual), Ok(expected)) = (&actual, &expected) {
@@ -54,7 +56,7 @@ fn check(name: &str, table: &Table, spec: &JobSpec) -> Result<String, String> {
 }
 
 /// Blobs with all that makes sums differ: a column far from 0, a constant one, repeated rows, and heavy outliers.
-fn hard_columns(n_rows: usize, n_features: usize, seed: u64) -> Vec<Vec<f64>> {
+pub(super) fn hard_columns(n_rows: usize, n_features: usize, seed: u64) -> Vec<Vec<f64>> {
     let mut columns = blobs(n_rows, n_features, 5, seed);
     columns[0].iter_mut().for_each(|value| *value += 1e6);
     if n_features > 2 {
@@ -74,7 +76,7 @@ fn hard_columns(n_rows: usize, n_features: usize, seed: u64) -> Vec<Vec<f64>> {
 /// Twelve blocks, so that five threads or three workers have several each, and one row more.
 const N_ROWS: usize = 12 * shoal_domain::BLOCK_ROWS + 1;
 
-fn with(init: Init, silhouette: Silhouette, n_clusters: usize) -> JobSpec {
+pub(super) fn with(init: Init, silhouette: Silhouette, n_clusters: usize) -> JobSpec {
     let mut spec = job(n_clusters);
     spec.kmeans.init = init;
     spec.validate = ValidateSpec { silhouette, silhouette_sample: 300, ..ValidateSpec::default() };

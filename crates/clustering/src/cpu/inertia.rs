@@ -14,23 +14,24 @@ use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids, Preparation};
 use shoal_stats::ExactSum;
 
-/// The powers of two that the integers of a shard's sums are multiples of.
+/// Computes inertia from sums. Holds the powers of two that the integers of those sums are multiples of.
 #[derive(Debug, Clone)]
-pub(super) struct Exponents {
+pub struct ExactInertia {
     /// One a column.
     columns: Vec<i32>,
     /// 0 where there are no weights.
     weight: i32,
 }
 
-impl Exponents {
-    pub(super) fn new(preparation: &Preparation) -> Self {
+impl ExactInertia {
+    /// For rows that were prepared so.
+    pub fn new(preparation: &Preparation) -> Self {
         let columns = preparation.columns.iter().map(|column| column.unit_exponent).collect();
         Self { columns, weight: preparation.weight_exponent.unwrap_or(0) }
     }
 
     /// Adds the sum of `w |x|^2` over the rows of a block.
-    pub(super) fn add_squares(&self, block: &Block, isa: Isa, squares: &mut ExactSum) {
+    pub fn add_squares(&self, block: &Block, isa: Isa, squares: &mut ExactSum) {
         match block.weights() {
             None => self.add_plain_squares(block, isa, squares),
             Some(weights) => self.add_weighted_squares(block, weights, squares),
@@ -64,7 +65,7 @@ impl Exponents {
     }
 
     /// The inertia of `partial`, whose rows are assigned to `centroids` and have the sum of squares `squares`.
-    pub(super) fn inertia(&self, squares: &ExactSum, partial: &Partial, centroids: &Centroids) -> ExactSum {
+    pub fn of(&self, squares: &ExactSum, partial: &Partial, centroids: &Centroids) -> ExactSum {
         let mut inertia = squares.clone();
         for (cluster, centroid) in centroids.rows().enumerate() {
             let weight = partial.weights[cluster];

@@ -26,7 +26,9 @@ mod vector;
 mod vector_x86;
 
 pub use assign::{Assigner, Nearest, squared_distance};
+pub use inertia::ExactInertia;
 pub use isa::Isa;
 pub use rows::MemoryRows;
 pub use shard::{CpuDevice, CpuShard};
+pub use silhouette::ClusterOrder;
 pub use slab::share_one_heap;

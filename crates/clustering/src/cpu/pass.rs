@@ -6,14 +6,15 @@
 //! ([`super::inertia`]).
 
 use super::assign::ALL_ROWS;
-use super::inertia::Exponents;
+use super::inertia::ExactInertia;
 use super::isa::{Isa, Kernel};
-use super::memory::{ChunkMemory, Memory, Way};
+use super::memory::{ChunkMemory, ShardMemory};
 use super::packed::PackedCentroids;
 use super::sums::{AddRows, GridSums, Move, MoveRows};
 use super::tile::{Ahead, FindNearest, Found};
 use super::vector::Vector;
 use crate::answers::Partial;
+use crate::memory::Way;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids};
 use shoal_stats::ExactSum;
 use std::ops::Range;
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// One set of centroids in a pass.
 struct SetPass<'a> {
     packed: PackedCentroids<'a>,
-    memory: Option<(Memory, Way)>,
+    memory: Option<(ShardMemory, Way)>,
 }
 
 /// A pass over some blocks.
@@ -33,7 +34,7 @@ pub(super) struct Pass<'a> {
     /// Grid step of each column.
     units: &'a [f64],
     /// Given where the sum of squares has to be found on the way, as long as a block is at hand.
-    squares_of: Option<&'a Exponents>,
+    squares_of: Option<&'a ExactInertia>,
     isa: Isa,
     sets: Vec<SetPass<'a>>,
     /// The next chunk that a thread may take.
@@ -53,14 +54,14 @@ impl<'a> Pass<'a> {
     pub(super) fn new(
         (blocks, chunk_blocks): (&'a [Block], usize),
         units: &'a [f64],
-        squares_of: Option<&'a Exponents>,
+        squares_of: Option<&'a ExactInertia>,
         isa: Isa,
-        sets: impl Iterator<Item = (&'a Centroids, Option<Memory>)>,
+        sets: impl Iterator<Item = (&'a Centroids, Option<ShardMemory>)>,
         tie: f64,
     ) -> Self {
-        let set = |(centroids, memory): (&'a Centroids, Option<Memory>)| {
+        let set = |(centroids, memory): (&'a Centroids, Option<ShardMemory>)| {
             let memory = memory.map(|memory| {
-                let way = memory.way(tie);
+                let way = memory.journey.way(tie);
                 (memory, way)
             });
             SetPass { packed: PackedCentroids::new(centroids), memory }
@@ -95,8 +96,8 @@ impl<'a> Pass<'a> {
                     let memory = memory.as_mut().and_then(|memory| set.remembered(memory, rows.clone()));
                     pass_block(self.isa, &set.packed, block, memory, sums, &mut scratch);
                 }
-                if let Some(exponents) = self.squares_of {
-                    exponents.add_squares(block, self.isa, &mut work.squares);
+                if let Some(inertia) = self.squares_of {
+                    inertia.add_squares(block, self.isa, &mut work.squares);
                 }
                 first_row = rows.end;
             }
@@ -104,8 +105,8 @@ impl<'a> Pass<'a> {
     }
 
     /// The partials of all sets, their inertia left out, and the memories.
-    pub(super) fn finish(self, of_threads: Vec<Work>) -> Vec<(Partial, Option<Memory>)> {
-        let mut by_set: Vec<(Partial, Option<Memory>)> = self.sets.into_iter().map(SetPass::into_parts).collect();
+    pub(super) fn finish(self, of_threads: Vec<Work>) -> Vec<(Partial, Option<ShardMemory>)> {
+        let mut by_set: Vec<(Partial, Option<ShardMemory>)> = self.sets.into_iter().map(SetPass::into_parts).collect();
         for of_thread in of_threads {
             for (sums, (partial, _)) in of_thread.sums.into_iter().zip(&mut by_set) {
                 sums.add_to(partial);
@@ -130,7 +131,7 @@ impl SetPass<'_> {
     }
 
     /// What the pass adds to, and the memory.
-    fn into_parts(self) -> (Partial, Option<Memory>) {
+    fn into_parts(self) -> (Partial, Option<ShardMemory>) {
         let centroids = self.packed.centroids();
         match self.memory {
             Some((memory, _)) => (memory.partial.clone(), Some(memory)),

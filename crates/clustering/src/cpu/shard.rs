@@ -3,8 +3,8 @@
 use super::Isa;
 use super::assign::{ALL_ROWS, Assigner, Nearest};
 use super::draws::DrawMemory;
-use super::inertia::Exponents;
-use super::memory::{Memories, memory_bytes, tie};
+use super::inertia::ExactInertia;
+use super::memory::{ShardMemory, memory_bytes};
 use super::moves::MoveCriterion;
 use super::packed::PackedCentroids;
 use super::pass::{Pass, Work};
@@ -15,11 +15,13 @@ use super::sums::GridSums;
 use super::tile::{Ahead, FindNearest, Found};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
+use crate::memory::{Memories, tie};
 use crate::questions::{Device, Draw, Shard};
 use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Pieces of a pass that each thread has on average, at least.
@@ -78,6 +80,19 @@ impl CpuDevice {
         self.pool.install(work)
     }
 
+    /// A shard of prepared blocks, packed side by side.
+    pub fn load_shard(
+        &self,
+        preparation: &Preparation,
+        blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
+    ) -> Result<CpuShard, ClusteringError> {
+        let mut packer = Packer::default();
+        for block in blocks {
+            packer.push(block?);
+        }
+        Ok(self.shard(preparation, packer.finish()))
+    }
+
     /// A shard of some blocks.
     pub fn shard(&self, preparation: &Preparation, mut blocks: Vec<Block>) -> CpuShard {
         blocks.sort_by_key(Block::id);
@@ -88,12 +103,13 @@ impl CpuDevice {
             chunk_blocks,
             device: self.clone(),
             units: preparation.units(),
-            exponents: Exponents::new(preparation),
+            inertia: ExactInertia::new(preparation),
             tie: tie(preparation),
             squares: OnceLock::new(),
-            memories: Mutex::new(Memories::new(&blocks, bytes_max)),
+            memories: Mutex::new(Memories::new(bytes_max)),
             draws: DrawMemory::new(&blocks, bytes_max),
             weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
+            n_rows: blocks.iter().map(Block::n_rows).sum(),
             blocks,
             labels: Mutex::new(None),
         }
@@ -110,11 +126,7 @@ impl Device for CpuDevice {
         preparation: &Preparation,
         blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
     ) -> Result<Box<dyn Shard>, ClusteringError> {
-        let mut packer = Packer::default();
-        for block in blocks {
-            packer.push(block?);
-        }
-        Ok(Box::new(self.shard(preparation, packer.finish())))
+        Ok(Box::new(self.load_shard(preparation, blocks)?))
     }
 }
 
@@ -123,18 +135,19 @@ pub struct CpuShard {
     device: CpuDevice,
     /// Step of each column's grid.
     units: Vec<f64>,
-    exponents: Exponents,
+    inertia: ExactInertia,
     weight_unit: f64,
     /// A difference of distances that float64 may not see.
     tie: f64,
     /// In ascending order.
     blocks: Vec<Block>,
+    n_rows: usize,
     /// Blocks that a thread takes at a time in a pass.
     chunk_blocks: usize,
     /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
     squares: OnceLock<ExactSum>,
     /// What Lloyd passes have found. Locked only to take memories out and to put them back, never during a pass.
-    memories: Mutex<Memories>,
+    memories: Mutex<Memories<ShardMemory>>,
     draws: DrawMemory,
     /// Labels of all blocks for the centroids that were asked last; the silhouette asks for the same ones block after
     /// block. Locked only to read or replace the pointer, never while labels are computed.
@@ -155,6 +168,11 @@ struct Assigned<'a> {
 }
 
 impl CpuShard {
+    /// The blocks, in ascending order.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// Assigns every block and folds the assignments into an answer: the one loop behind all questions.
     fn fold<A: Merge + Send>(
         &self,
@@ -178,8 +196,10 @@ impl CpuShard {
     /// A Lloyd pass for several sets at once.
     fn pass(&self, sets: &[Centroids]) -> Vec<Partial> {
         let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        let memories = lock().take(sets, &self.blocks, self.chunk_blocks);
-        let squares_of = self.squares.get().is_none().then_some(&self.exponents);
+        let bytes_of = |set: &Centroids| ShardMemory::bytes_of(set, self.n_rows);
+        let fresh = |set: &Centroids| Ok::<_, Infallible>(ShardMemory::new(set, &self.blocks, self.chunk_blocks));
+        let Ok(memories) = lock().take(sets, bytes_of, fresh);
+        let squares_of = self.squares.get().is_none().then_some(&self.inertia);
         let sets_and_memories = sets.iter().zip(memories);
         let blocks = (&self.blocks[..], self.chunk_blocks);
         let pass = Pass::new(blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
@@ -196,7 +216,7 @@ impl CpuShard {
         lock().put_back(memories.into_iter().flatten());
         self.device.install(|| {
             partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
-                partial.inertia = self.exponents.inertia(squares, partial, centroids);
+                partial.inertia = self.inertia.of(squares, partial, centroids);
             });
         });
         partials

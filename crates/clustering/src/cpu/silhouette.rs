@@ -1,9 +1,10 @@
 //! Sums of distances between the rows of a shard, and between given rows and those of a shard.
 
 use super::isa::Isa;
-use super::pairs::{Broadcasts, Lanes, PairScale, Pairs, RowSums, STRIP_ROWS};
+use super::pairs::{Broadcasts, Lanes, Pairs, RowSums, STRIP_ROWS};
 use crate::answers::{DistanceSums, PairQuestion, QueryRows};
 use crate::error::ClusteringError;
+use crate::pairs::PairScale;
 use crate::silhouette::{Silhouettes, mean_distance, silhouette_of};
 use rayon::prelude::*;
 use shoal_domain::{BLOCK_ROWS, Block};
@@ -16,16 +17,18 @@ const TASKS_PER_THREAD: usize = 128;
 const STRIPS_TOGETHER: usize = 16;
 
 /// The order of a shard's rows by their clusters.
-pub(super) struct ClusterOrder {
+pub struct ClusterOrder {
     /// Rows by cluster, and within a cluster in the order of the data: block x BLOCK_ROWS + row.
     rows: Vec<u32>,
     /// Where each cluster's rows are in `rows`.
     clusters: Vec<Range<usize>>,
+    /// Where each block's rows begin among those of all blocks.
+    firsts: Vec<usize>,
 }
 
 impl ClusterOrder {
     /// `labels` are those of each block.
-    pub(super) fn new(labels: &[Vec<u32>], n_clusters: usize) -> Self {
+    pub fn new(labels: &[Vec<u32>], n_clusters: usize) -> Self {
         assert!(labels.len() <= u32::MAX as usize / BLOCK_ROWS, "a shard has fewer than 2^32 rows");
         let mut counts = vec![0usize; n_clusters];
         labels.iter().flatten().for_each(|label| counts[*label as usize] += 1);
@@ -44,7 +47,37 @@ impl ClusterOrder {
                 *position += 1;
             }
         }
-        Self { rows, clusters }
+        let firsts = labels.iter().scan(0, |first, labels| Some(std::mem::replace(first, *first + labels.len())));
+        Self { rows, clusters, firsts: firsts.collect() }
+    }
+
+    /// Where each cluster's rows are in [`ClusterOrder::rows`].
+    pub fn clusters(&self) -> &[Range<usize>] {
+        &self.clusters
+    }
+
+    /// The rows by cluster, each by its number among all rows.
+    pub fn rows(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|row| self.number(*row as usize))
+    }
+
+    fn number(&self, row: usize) -> usize {
+        self.firsts[row / BLOCK_ROWS] + row % BLOCK_ROWS
+    }
+
+    /// The silhouettes of all rows in the order of the data, from the mean distances of the row at each position: to its
+    /// own cluster, and to the nearest other one.
+    pub fn silhouettes(&self, mean_distances: impl Fn(usize) -> (f64, f64)) -> Silhouettes {
+        let mut silhouettes = Silhouettes { clusters: vec![0; self.rows.len()], values: vec![0.0; self.rows.len()] };
+        for (cluster, positions) in self.clusters.iter().enumerate() {
+            for position in positions.clone() {
+                let idx = self.number(self.rows[position] as usize);
+                let (within, nearest) = mean_distances(position);
+                silhouettes.clusters[idx] = cluster as u32;
+                silhouettes.values[idx] = silhouette_of(positions.len() as u64, within, nearest);
+            }
+        }
+        silhouettes
     }
 }
 
@@ -54,11 +87,12 @@ pub(super) struct ByCluster<'a> {
     n_features: usize,
     rows: &'a [u32],
     clusters: &'a [Range<usize>],
+    order: &'a ClusterOrder,
 }
 
 impl<'a> ByCluster<'a> {
     pub(super) fn new(blocks: &'a [Block], n_features: usize, order: &'a ClusterOrder) -> Self {
-        Self { blocks, n_features, rows: &order.rows, clusters: &order.clusters }
+        Self { blocks, n_features, rows: &order.rows, clusters: &order.clusters, order }
     }
 
     fn row(&self, position: usize) -> &'a [f32] {
@@ -152,7 +186,7 @@ impl<'a> ByCluster<'a> {
                 }
             });
         }
-        Ok(self.in_data_order(&within, &folded))
+        Ok(self.order.silhouettes(|position| (within[position], folded.nearest(position))))
     }
 
     /// Compares a strip of one cluster with all rows of another, or with itself and the later rows of its own.
@@ -183,26 +217,6 @@ impl<'a> ByCluster<'a> {
                 folded.meet(position, mean_distance(sum, question.unit, self.clusters[to].len() as u64));
             }
         }
-    }
-
-    /// The silhouette of each row, block after block.
-    fn in_data_order(&self, within: &[f64], folded: &Folded) -> Silhouettes {
-        let firsts: Vec<usize> = self
-            .blocks
-            .iter()
-            .scan(0, |first, block| Some(std::mem::replace(first, *first + block.n_rows())))
-            .collect();
-        let mut silhouettes = Silhouettes { clusters: vec![0; self.rows.len()], values: vec![0.0; self.rows.len()] };
-        for (cluster, positions) in self.clusters.iter().enumerate() {
-            for position in positions.clone() {
-                let row = self.rows[position] as usize;
-                let idx = firsts[row / BLOCK_ROWS] + row % BLOCK_ROWS;
-                silhouettes.clusters[idx] = cluster as u32;
-                let (within, nearest) = (within[position], folded.nearest(position));
-                silhouettes.values[idx] = silhouette_of(positions.len() as u64, within, nearest);
-            }
-        }
-        silhouettes
     }
 }
 

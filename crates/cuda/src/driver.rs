@@ -1,0 +1,206 @@
+//! The GPU of the machine, by the driver that is found there at run time. The only place that knows cudarc.
+
+use crate::gpu::{Gpu, GpuError, Launch, THREADS};
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction, CUfunction_attribute_enum, CUmodule};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// All kernels, for the generations of GPUs named in kernels/README.md.
+static IMAGE: &[u8] = include_bytes!("../../../kernels/images/shoal.fatbin");
+
+/// CUDA 12, of which the image's code and the driver's functions are.
+const OLDEST_DRIVER: i32 = 12_000;
+
+/// A GPU of this machine.
+pub struct CudaGpu {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    module: Module,
+    functions: Mutex<HashMap<String, Function>>,
+    n_processors: u32,
+    shared_bytes_max: usize,
+}
+
+/// A handle of the driver, which any thread may use that has the context.
+struct Module(CUmodule);
+#[derive(Clone, Copy)]
+struct Function(CUfunction);
+
+// SAFETY: the driver's handles belong to a context, not to a thread.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+
+/// How many GPUs this machine has; an error tells why they cannot be used.
+pub fn count() -> Result<usize, GpuError> {
+    let no_driver = |reason: &str| GpuError::NoDriver { reason: reason.to_owned() };
+    // SAFETY: looks for a library, and loads it if it is there.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(no_driver("no NVIDIA driver was found (libcuda.so.1)"));
+    }
+    result::init().map_err(|error| no_driver(&reason(&error)))?;
+    let mut version = 0;
+    // SAFETY: writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(|error| no_driver(&reason(&error)))?;
+    if version < OLDEST_DRIVER {
+        let major = version / 1000;
+        return Err(no_driver(&format!("the NVIDIA driver is of CUDA {major}, and 12 is the oldest that will do")));
+    }
+    let n_gpus = result::device::get_count().map_err(|error| no_driver(&reason(&error)))?;
+    if n_gpus == 0 {
+        return Err(no_driver("the NVIDIA driver sees none"));
+    }
+    Ok(n_gpus as usize)
+}
+
+fn reason(error: &DriverError) -> String {
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    text.unwrap_or_else(|_| format!("{error:?}"))
+}
+
+fn failed(what: &str) -> impl Fn(DriverError) -> GpuError + '_ {
+    move |error| GpuError::Failed { what: what.to_owned(), reason: reason(&error) }
+}
+
+impl CudaGpu {
+    /// The GPU of this number, from 0.
+    pub fn new(ordinal: usize) -> Result<Self, GpuError> {
+        let n_gpus = count()?;
+        if ordinal >= n_gpus {
+            return Err(GpuError::NoSuchGpu { ordinal, n_gpus });
+        }
+        let failed_to_start = failed("start");
+        let context = CudaContext::new(ordinal).map_err(&failed_to_start)?;
+        let stream = context.new_stream().map_err(&failed_to_start)?;
+        let attribute = |attribute| context.attribute(attribute).map_err(&failed_to_start);
+        let n_processors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
+        let shared_bytes_max =
+            attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
+        // SAFETY: the image is whole, and outlives the module.
+        let module = unsafe { result::module::load_data(IMAGE.as_ptr().cast()) }.map_err(failed("load the kernels"))?;
+        let (module, functions) = (Module(module), Mutex::default());
+        Ok(Self { context, stream, module, functions, n_processors, shared_bytes_max })
+    }
+
+    fn function(&self, kernel: &str) -> Result<CUfunction, GpuError> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(kernel) {
+            return Ok(function.0);
+        }
+        let name = CString::new(kernel).map_err(|error| GpuError::Failed {
+            what: format!("find the kernel {kernel}"),
+            reason: error.to_string(),
+        })?;
+        let limit = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the module is loaded, and the function is there if the driver says so.
+        let function = unsafe {
+            let function = result::module::get_function(self.module.0, name);
+            let function = function.map_err(failed(&format!("find the kernel {kernel}")))?;
+            result::function::set_function_attribute(function, limit, self.shared_bytes_max as i32)
+                .map_err(failed(&format!("give the kernel {kernel} shared memory")))?;
+            function
+        };
+        functions.insert(kernel.to_owned(), Function(function));
+        Ok(function)
+    }
+
+    fn bind(&self) -> Result<(), GpuError> {
+        self.context.bind_to_thread().map_err(failed("take a thread"))
+    }
+}
+
+impl Gpu for CudaGpu {
+    fn name(&self) -> String {
+        let name = self.context.name().unwrap_or_else(|error| reason(&error));
+        format!("cuda:{} ({name})", self.context.ordinal())
+    }
+
+    fn n_processors(&self) -> u32 {
+        self.n_processors
+    }
+
+    fn shared_bytes_max(&self) -> usize {
+        self.shared_bytes_max
+    }
+
+    fn blocks_together(&self, kernel: &str, shared_bytes: usize) -> Result<u32, GpuError> {
+        self.bind()?;
+        let function = self.function(kernel)?;
+        // SAFETY: the function is there.
+        let n_blocks = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes)
+        };
+        Ok(n_blocks.map_err(failed("tell its occupancy"))? as u32)
+    }
+
+    fn free_bytes(&self) -> Result<usize, GpuError> {
+        self.bind()?;
+        Ok(result::mem_get_info().map_err(failed("tell its free memory"))?.0)
+    }
+
+    fn allocate(&self, n_bytes: usize) -> Result<u64, GpuError> {
+        self.bind()?;
+        // SAFETY: whoever gets the address decides what is in there.
+        unsafe { result::malloc_sync(n_bytes) }.map_err(failed(&format!("give {} MiB", n_bytes.div_ceil(1 << 20))))
+    }
+
+    fn release(&self, address: u64) {
+        // What was launched may still use the memory; freeing waits for it. A GPU that has failed has nothing to free.
+        if self.bind().is_ok() {
+            // SAFETY: the address comes from `allocate`, and its owner is gone.
+            let _ = unsafe { result::free_sync(address) };
+        }
+    }
+
+    unsafe fn clear(&self, address: u64, n_bytes: usize) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { result::memset_d8_async(address, 0, n_bytes, self.stream.cu_stream()) }.map_err(failed("clear memory"))
+    }
+
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller's. From memory that is not pinned the driver copies before it returns.
+        unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }.map_err(failed("take a copy"))
+    }
+
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller's; the copy is there when the stream has been waited for.
+        unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) }.map_err(failed("give a copy"))?;
+        self.stream.synchronize().map_err(failed("finish"))
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {
+        self.bind()?;
+        let function = self.function(launch.kernel)?;
+        let mut parameters = [launch.parameters.as_ptr().cast_mut().cast::<c_void>()];
+        let grid = (launch.grid.0, launch.grid.1, 1);
+        let shared_bytes = launch.shared_bytes as u32;
+        // SAFETY: the caller's; the driver copies the parameters.
+        unsafe {
+            result::launch_kernel(
+                function,
+                grid,
+                (THREADS, 1, 1),
+                shared_bytes,
+                self.stream.cu_stream(),
+                &mut parameters,
+            )
+        }
+        .map_err(failed(&format!("start the kernel {}", launch.kernel)))
+    }
+}
+
+impl Drop for CudaGpu {
+    fn drop(&mut self) {
+        if self.bind().is_ok() {
+            // SAFETY: nobody else has the module.
+            let _ = unsafe { result::module::unload(self.module.0) };
+        }
+    }
+}

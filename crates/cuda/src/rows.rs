@@ -1,0 +1,88 @@
+//! Prepared rows in the memory of a GPU.
+
+use crate::gpu::{Buffer, Gpu, GpuError};
+use crate::lloyd::{LloydKernel, LloydPass};
+use shoal_domain::{Block, Preparation};
+use std::sync::Arc;
+
+/// Numbers that are copied at a time.
+const STAGED_VALUES: usize = 16 << 20;
+/// The rows' length in memory is a multiple of so many numbers, which a thread loads at once.
+const ALIGNMENT: usize = 4;
+
+/// The rows of a shard, in the order of its blocks.
+pub(crate) struct DeviceRows {
+    pub(crate) gpu: Arc<dyn Gpu>,
+    pub(crate) kernel: LloydKernel,
+    pub(crate) n_rows: usize,
+    pub(crate) n_features: usize,
+    pub(crate) stride: usize,
+    /// n_rows x stride.
+    pub(crate) values: Buffer<f32>,
+    /// n_rows, where rows have weights.
+    pub(crate) weights: Option<Buffer<u64>>,
+    /// 1 / unit of each column.
+    per_unit: Buffer<f64>,
+}
+
+impl DeviceRows {
+    /// Copies the blocks to a GPU, if they fit.
+    pub(crate) fn new(gpu: &Arc<dyn Gpu>, preparation: &Preparation, blocks: &[Block]) -> Result<Self, GpuError> {
+        let n_features = preparation.n_features();
+        let kernel = LloydKernel::new(n_features, gpu.as_ref())?;
+        let stride = n_features.next_multiple_of(ALIGNMENT);
+        let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
+        // Some numbers of rows stand for something else, and sums of lists go a little beyond.
+        if n_rows >= u32::MAX as usize / 2 {
+            return Err(GpuError::TooManyRows { n_rows });
+        }
+        let has_weights = preparation.weight_exponent.is_some();
+        let needed = n_rows * (stride * size_of::<f32>() + if has_weights { size_of::<u64>() } else { 0 });
+        let free = gpu.free_bytes()?;
+        if needed > free {
+            return Err(GpuError::TooLarge { n_rows, needed, free });
+        }
+        let values = Buffer::new(gpu, n_rows * stride)?;
+        copy_values(&values, blocks, n_features, stride)?;
+        let weights = || -> Vec<u64> { blocks.iter().flat_map(|block| block.weights().unwrap_or(&[])).copied().collect() };
+        let weights = if has_weights { Some(Buffer::of(gpu, &weights())?) } else { None };
+        let per_unit: Vec<f64> = preparation.units().into_iter().map(|unit| 1.0 / unit).collect();
+        let per_unit = Buffer::of(gpu, &per_unit)?;
+        Ok(Self { gpu: gpu.clone(), kernel, n_rows, n_features, stride, values, weights, per_unit })
+    }
+
+    /// A pass over all rows, its sets left out.
+    pub(crate) fn pass(&self, scale: f32) -> LloydPass {
+        LloydPass {
+            rows: self.values.address(),
+            row_weights: self.weights.as_ref().map_or(0, Buffer::address),
+            per_unit: self.per_unit.address(),
+            list: 0,
+            n_listed: 0,
+            sets: 0,
+            n_sets: 0,
+            n_rows: self.n_rows as u32,
+            stride: self.stride as u32,
+            n_features: self.n_features as u32,
+            n_shared_words: 0,
+            tiles_together: 0,
+            scale,
+            per_scale: 1.0 / scale,
+        }
+    }
+}
+
+fn copy_values(values: &Buffer<f32>, blocks: &[Block], n_features: usize, stride: usize) -> Result<(), GpuError> {
+    let mut staged: Vec<f32> = Vec::with_capacity(STAGED_VALUES.min(values.len()));
+    let mut first = 0;
+    for row in blocks.iter().flat_map(|block| block.values().chunks_exact(n_features)) {
+        staged.extend_from_slice(row);
+        staged.resize(staged.len().next_multiple_of(stride), 0.0);
+        if staged.len() + stride > STAGED_VALUES {
+            values.write(first, &staged)?;
+            first += staged.len();
+            staged.clear();
+        }
+    }
+    values.write(first, &staged)
+}

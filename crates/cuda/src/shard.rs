@@ -1,0 +1,176 @@
+//! A shard whose rows lie in the memory of a GPU, and in that of the machine.
+
+use crate::gpu::{Gpu, GpuError};
+use crate::passes::Passes;
+use crate::rows::DeviceRows;
+use crate::silhouette;
+use rayon::prelude::*;
+use shoal_clustering::cpu::{ClusterOrder, CpuDevice, CpuShard, ExactInertia};
+use shoal_clustering::silhouette::{Silhouettes, SimplifiedSilhouettes};
+use shoal_clustering::{
+    ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread,
+};
+use shoal_domain::job::MAX_CLUSTERS;
+use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
+use shoal_stats::ExactSum;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// A GPU with the processor beside it, which answers what is asked once or twice a job.
+pub struct CudaDevice {
+    gpu: Arc<dyn Gpu>,
+    cpu: CpuDevice,
+}
+
+impl CudaDevice {
+    /// On this GPU.
+    pub fn new(gpu: Arc<dyn Gpu>, cpu: CpuDevice) -> Self {
+        Self { gpu, cpu }
+    }
+
+    /// A shard of some blocks.
+    pub fn shard(&self, preparation: &Preparation, host: CpuShard) -> Result<CudaShard, GpuError> {
+        let rows = DeviceRows::new(&self.gpu, preparation, host.blocks())?;
+        // Half of what is free for memories; lists and answers need some of the other half.
+        let memory_bytes = self.gpu.free_bytes()? / 2;
+        Ok(CudaShard {
+            rows,
+            host,
+            cpu: self.cpu.clone(),
+            inertia: ExactInertia::new(preparation),
+            squares: OnceLock::new(),
+            passes: Mutex::new(Passes::new(preparation, memory_bytes)),
+        })
+    }
+}
+
+impl Device for CudaDevice {
+    fn name(&self) -> String {
+        format!("{} and {}", self.gpu.name(), self.cpu.name())
+    }
+
+    fn load(
+        &self,
+        preparation: &Preparation,
+        blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
+    ) -> Result<Box<dyn Shard>, ClusteringError> {
+        let host = self.cpu.load_shard(preparation, blocks)?;
+        Ok(Box::new(self.shard(preparation, host).map_err(ClusteringError::rows)?))
+    }
+}
+
+/// Prepared rows on a GPU.
+pub struct CudaShard {
+    rows: DeviceRows,
+    /// The same rows in the memory of the machine.
+    host: CpuShard,
+    cpu: CpuDevice,
+    inertia: ExactInertia,
+    /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
+    squares: OnceLock<ExactSum>,
+    /// Locked during a pass: a GPU does one thing after the other anyway.
+    passes: Mutex<Passes>,
+}
+
+impl CudaShard {
+    fn with_passes<A>(
+        &self,
+        ask: impl FnOnce(&mut Passes, &DeviceRows) -> Result<A, GpuError>,
+    ) -> Result<A, ClusteringError> {
+        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut passes, &self.rows).map_err(ClusteringError::rows)
+    }
+
+    fn squares(&self) -> &ExactSum {
+        self.squares.get_or_init(|| {
+            let isa = self.cpu.isa();
+            let add = |mut squares: ExactSum, block: &Block| {
+                self.inertia.add_squares(block, isa, &mut squares);
+                squares
+            };
+            let merge = |mut sum: ExactSum, other: ExactSum| {
+                sum.merge(other);
+                sum
+            };
+            let blocks = self.host.blocks();
+            self.cpu.install(|| blocks.par_iter().fold(ExactSum::default, add).reduce(ExactSum::default, merge))
+        })
+    }
+
+    /// The rows in the order of their clusters.
+    fn order(&self, centroids: &Centroids) -> Result<ClusterOrder, ClusteringError> {
+        let labels = self.with_passes(|passes, rows| {
+            // Scores come when the passes are over, and need memory of their own.
+            passes.forget();
+            passes.label(rows, centroids)
+        })?;
+        let mut rest = &labels[..];
+        let mut by_block = Vec::with_capacity(self.host.blocks().len());
+        for block in self.host.blocks() {
+            let (own, others) = rest.split_at(block.n_rows());
+            by_block.push(own.iter().map(|label| u32::from(*label)).collect::<Vec<u32>>());
+            rest = others;
+        }
+        Ok(ClusterOrder::new(&by_block, centroids.n_clusters()))
+    }
+}
+
+impl Shard for CudaShard {
+    fn block_ids(&self) -> Vec<BlockId> {
+        self.host.block_ids()
+    }
+
+    fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
+        let mut partials = self.with_passes(|passes, rows| passes.assign(rows, sets))?;
+        let squares = self.squares();
+        self.cpu.install(|| {
+            partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
+                partial.inertia = self.inertia.of(squares, partial, centroids);
+            });
+        });
+        Ok(partials)
+    }
+
+    fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
+        self.with_passes(|passes, rows| passes.weigh(rows, sets))
+    }
+
+    fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {
+        self.host.draw(draws)
+    }
+
+    fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError> {
+        self.host.farthest(centroids, n)
+    }
+
+    fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError> {
+        self.host.movers(centroids, weights, n)
+    }
+
+    fn spread(&self, label_by: &Centroids, measure_from: &Centroids) -> Result<Spread, ClusteringError> {
+        self.host.spread(label_by, measure_from)
+    }
+
+    fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
+        self.host.query_rows(block, centroids)
+    }
+
+    fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError> {
+        self.host.distance_sums(query, question)
+    }
+
+    fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError> {
+        self.host.simplified_silhouettes(centroids)
+    }
+
+    fn silhouettes(
+        &self,
+        question: &PairQuestion,
+        on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
+    ) -> Result<Option<Silhouettes>, ClusteringError> {
+        if question.centroids.n_clusters() > MAX_CLUSTERS {
+            return self.host.silhouettes(question, on_done);
+        }
+        let order = self.order(&question.centroids)?;
+        silhouette::silhouettes(&self.rows, &order, question, on_done).map(Some)
+    }
+}

@@ -1,0 +1,4 @@
+// All kernels, compiled together into one image.
+#include "lloyd.cu"
+#include "pairs.cu"
+#include "stale.cu"
