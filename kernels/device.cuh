@@ -64,6 +64,11 @@ __device__ inline float root_of_normal(float square) {
     return __fmaf_rn(__fmaf_rn(-root, root, square), __fmul_rn(0.5f, reciprocal), root);
 }
 
+/// Adds to a number in global memory.
+__device__ inline void add_to_global(u64* to, u64 value) {
+    asm volatile("red.global.add.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "l"(value) : "memory");
+}
+
 /// The shared memory of a launch.
 extern __shared__ uint4 shared_memory[];
 
@@ -76,21 +81,15 @@ constexpr int THREADS = 256;
 constexpr int LANES = 32;
 constexpr int WARPS = THREADS / LANES;
 
-/// Adds a 64-bit integer to one that is kept as two halves in shared memory. The lower half tells whether it ran over,
-/// so the pair is exact whatever the order of additions, and both are native 32-bit operations.
-__device__ inline void add_in_shared(u32* low, u32* high, i64 value) {
-    u32 value_low = static_cast<u32>(value);
-    u32 old = atomicAdd(low, value_low);
-    u32 carry = old + value_low < old ? 1u : 0u;
-    u32 more = static_cast<u32>(value >> 32) + carry;
-    if (more != 0) atomicAdd(high, more);
-}
-
-/// Adds a 64-bit integer to a sum of two limbs in global memory, so that 2^31 of them never run over: the lower 32 bits
-/// are added as they are, the upper ones with their sign.
-__device__ inline void add_in_global(u64* limbs, size_t between, i64 value) {
+/// Adds a 64-bit integer to a sum in global memory: to one limb where that cannot run over, otherwise to two, the lower 32
+/// bits as they are and the upper ones with their sign, so that 2^31 of them never run over.
+__device__ inline void add_in_global(u64* limbs, size_t between, i64 value, bool has_one_limb) {
+    if (has_one_limb) {
+        add_to_global(limbs, static_cast<u64>(value));
+        return;
+    }
     u64 low = static_cast<u32>(value);
     i64 high = value >> 32;
-    if (low != 0) atomicAdd(limbs, low);
-    if (high != 0) atomicAdd(limbs + between, static_cast<u64>(high));
+    if (low != 0) add_to_global(limbs, low);
+    if (high != 0) add_to_global(limbs + between, static_cast<u64>(high));
 }

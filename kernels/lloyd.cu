@@ -1,101 +1,142 @@
 // A Lloyd pass: each row's nearest centroid, and the sums of the rows that changed theirs, in one read of the rows.
 //
-// Rows      n_rows x stride float32, stride a multiple of 4, zeros after n_features.
-// Labels    are the float64 argmin, the lowest centroid on ties, as on every other engine: nearness in float32 has an error
-//           that the host bounds (`lead_per_norm`, `lead_min`), and a winner that does not lead by more is decided by
-//           float64 distances.
-// Sums      of 64-bit integers: values are integers of at most 40 bits times their column's unit. Integers add to the
-//           same in any order, so atomics leave no trace of it.
+// Two kernels make a pass. `lloyd_*` compares rows in float16 and settles those whose winner leads by more than the error
+// that the host bounds (`lead_per_norm`, `lead_min`). `exact_*` looks at the few rows that are left with twice the digits,
+// and by float64 distances where those do not tell either. So labels are the float64 argmin, the lowest centroid on ties,
+// and sums are integers: the same bits as on every other engine, in whatever order blocks come.
 #pragma once
 #include "settle.cuh"
 
-/// The number of the list's entry `idx`, and whether there is one.
-__device__ inline u32 row_at(const LloydPass& pass, u32 idx, u32 n, bool& exists) {
-    exists = idx < n;
-    if (!exists) return 0;
-    return pass.list == nullptr ? idx : pass.list[idx];
+/// Rows that a block goes over: all, those of a list, or with IS_EXACT those that the block has left in the first kernel.
+struct RowList {
+    const u32* rows;  // null: a row is its own number
+    u32 n;
+    u32 first_group;
+    u32 groups_apart;
+
+    __device__ u32 at(u32 idx, bool& exists) const {
+        exists = idx < n;
+        if (!exists) return 0;
+        return rows == nullptr ? idx : rows[idx];
+    }
+};
+
+template <int PARTS>
+__device__ inline RowList row_list(const LloydPass& pass) {
+    if (PARTS == 2) {
+        const LloydSet& set = pass.sets[0];
+        return {set.unsure + static_cast<size_t>(blockIdx.x) * pass.unsure_room, set.n_unsure[blockIdx.x], 0, 1};
+    }
+    if (pass.list == nullptr) return {nullptr, pass.n_rows, blockIdx.x, gridDim.x};
+    return {pass.list, *pass.n_listed, blockIdx.x, gridDim.x};
+}
+
+/// Gives each lane the rows of its quad, from what the lanes of the quad have: slot t is the row of thread t.
+template <int TILES>
+__device__ inline void rows_of_quad(const float* (&rows)[2 * TILES], const LloydPass& pass, u32 row, bool exists) {
+#pragma unroll
+    for (u32 slot = 0; slot < 2 * TILES; ++slot) {
+        u32 source = (threadIdx.x & (LANES - 4)) + slot;
+        u32 row_there = __shfl_sync(ALL_LANES, exists ? row : NOWHERE, source);
+        rows[slot] = row_there == NOWHERE ? nullptr : pass.rows + static_cast<size_t>(row_there) * pass.stride;
+    }
 }
 
 /// The whole pass. IS_STREAMED: there is one set, and its fragments do not fit into shared memory.
-template <int STEPS, int TILES, bool IS_STREAMED>
+template <int STEPS, int TILES, int PARTS, bool IS_STREAMED>
 __device__ inline void lloyd_pass(const LloydPass& pass) {
-    uint4* shared = shared_memory;
-    u32* words = reinterpret_cast<u32*>(shared);
-    Move* moves = reinterpret_cast<Move*>(words + pass.n_shared_words) + threadIdx.x / LANES * LANES;
+    constexpr u32 ROWS = 16 * TILES, ROWS_OF_BLOCK = ROWS * WARPS;
+    constexpr u32 GROUPS_BETWEEN_EMPTYINGS = ROWS_BETWEEN_EMPTYINGS / ROWS_OF_BLOCK;
+    const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+    const RowList list = row_list<PARTS>(pass);
+    if (PARTS == 2 && list.n == 0) return;
+    u32* words = reinterpret_cast<u32*>(shared_memory);
+    Move* moves = reinterpret_cast<Move*>(words + pass.n_shared_words) + warp * LANES;
+    u32* n_unsure = words + pass.n_shared_words + WARPS * LANES * 3;
     for (u32 idx = threadIdx.x; idx < pass.n_shared_words; idx += THREADS) words[idx] = 0;
-    __syncthreads();
+    for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) n_unsure[idx] = 0;
     if constexpr (!IS_STREAMED) {
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
             const LloydSet& set = pass.sets[idx];
-            fetch_tiles<STEPS>(shared + set.shared_fragments, reinterpret_cast<float*>(words + set.shared_norms), set, 0,
-                               set.n_tiles);
+            fetch_tiles<STEPS, PARTS>(shared_memory + set.shared_fragments, reinterpret_cast<float*>(words + set.shared_norms),
+                                      set, 0, set.n_tiles);
         }
         wait_for_copies<0>();
-        __syncthreads();
     }
-    constexpr u32 ROWS = 16 * TILES;
-    const u32 lane = threadIdx.x % LANES, g = lane / 4, t = lane % 4;
-    const u32 n = pass.list == nullptr ? pass.n_rows : *pass.n_listed;
-    const u32 n_groups = (n + ROWS * WARPS - 1) / (ROWS * WARPS);
-    for (u32 group = blockIdx.x; group < n_groups; group += gridDim.x) {
-        const u32 first = (group * WARPS + threadIdx.x / LANES) * ROWS;
-        if (!IS_STREAMED && first >= n) break;
-        const float* rows[2 * TILES];
-#pragma unroll
-        for (int slot = 0; slot < 2 * TILES; ++slot) {
-            bool exists;
-            u32 row = row_at(pass, first + slot * 8 + g, n, exists);
-            rows[slot] = exists ? pass.rows + static_cast<size_t>(row) * pass.stride : nullptr;
-        }
-        SplitRows<STEPS, TILES> split;
-        load_rows<STEPS, TILES>(split, pass, rows);
-        // The row of slot t of this quad is this lane's from here on.
-        bool exists;
-        u32 row = row_at(pass, first + t * 8 + g, n, exists);
-        exists = exists && t < 2 * TILES;
+    __syncthreads();
+    const u32 n_groups = (list.n + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
+    // Thread t of quad g has row 8t + g of its warp.
+    const u32 own = warp * ROWS + lane % 4 * 8 + lane / 4;
+    const bool has_row = lane % 4 < 2 * TILES;
+    uint4* stage = PARTS == 1 && pass.shared_stage != NOWHERE
+                       ? shared_memory + pass.shared_stage + warp * (2 * TILES * STEPS * LANES)
+                       : nullptr;
+    bool exists, exists_next;
+    u32 row = list.at(list.first_group * ROWS_OF_BLOCK + own, exists);
+    const float* rows[2 * TILES];
+    rows_of_quad<TILES>(rows, pass, row, exists && has_row);
+    if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
+    close_copies();
+    u32 row_next = list.at((list.first_group + list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
+    bool is_first = true, has_changed = false;
+    u32 n_added = 0;
+    for (u32 group = list.first_group; group < n_groups; group += list.groups_apart) {
+        HalfRows<STEPS, TILES, PARTS> half;
+        wait_for_copies<0>();
+        half.load(pass, rows, stage);
+        // While these rows are compared the next ones are on their way, and the numbers of those after them.
+        bool exists_now = exists && has_row;
+        u32 row_now = row;
+        row = row_next, exists = exists_next;
+        rows_of_quad<TILES>(rows, pass, row, exists && has_row);
+        if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
+        close_copies();
+        row_next = list.at((group + 2 * list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
             const LloydSet& set = pass.sets[idx];
-            BestTwo<TILES> best;
-            best.clear();
+            Nearest<TILES, PARTS> nearest;
+            nearest.clear();
             if constexpr (IS_STREAMED) {
-                compare_streamed<STEPS, TILES>(best, split, pass, set, shared);
+                compare_streamed<STEPS, TILES, PARTS>(nearest, half, pass, set);
             } else {
-                compare<STEPS, TILES>(best, split, shared + set.shared_fragments,
-                                      reinterpret_cast<const float*>(words + set.shared_norms), 0, set.n_tiles);
+                compare<STEPS, TILES, PARTS>(nearest, half, shared_memory + set.shared_fragments,
+                                             reinterpret_cast<const float*>(words + set.shared_norms), 0, set.n_tiles);
             }
-            best.finish();
-            float norm = split.norms[0], winner_nearness = best.first[0], second = best.second[0];
-            u32 label = best.winner[0];
-#pragma unroll
-            for (u32 slot = 1; slot < 2 * TILES; ++slot) {
-                norm = t == slot ? split.norms[slot] : norm;
-                winner_nearness = t == slot ? best.first[slot] : winner_nearness;
-                second = t == slot ? best.second[slot] : second;
-                label = t == slot ? best.winner[slot] : label;
+            nearest.finish();
+            Found found = found_by_lane(nearest, half, row_now, exists_now);
+            has_changed |= settle<PARTS>(pass, set, found, moves, n_unsure + idx);
+        }
+        if (++n_added % GROUPS_BETWEEN_EMPTYINGS == 0) {
+            if (__syncthreads_or(has_changed)) {
+                empty_limbs(pass, is_first, false);
+                is_first = has_changed = false;
+                __syncthreads();
             }
-            settle(pass, set, row, exists, norm, winner_nearness, second, label, moves, words);
         }
     }
     __syncthreads();
-    flush(pass, words);
+    empty_limbs(pass, is_first, true);
+    if constexpr (PARTS == 1) {
+        for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) pass.sets[idx].n_unsure[blockIdx.x] = n_unsure[idx];
+    }
 }
 
 // `BLOCKS` of a kernel share a multiprocessor: as many as hold their rows in registers.
-#define LLOYD_KERNEL(N_FEATURES, TILES, BLOCKS)                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) lloyd_##N_FEATURES(                                 \
-        const __grid_constant__ LloydPass pass) {                                                                     \
-        lloyd_pass<N_FEATURES / 16, TILES, false>(pass);                                                              \
-    }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) lloyd_streamed_##N_FEATURES(                        \
-        const __grid_constant__ LloydPass pass) {                                                                     \
-        lloyd_pass<N_FEATURES / 16, TILES, true>(pass);                                                               \
+#define LLOYD_KERNEL(NAME, N_FEATURES, TILES, PARTS, IS_STREAMED, BLOCKS)                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const __grid_constant__ LloydPass pass) {       \
+        lloyd_pass<N_FEATURES / 16, TILES, PARTS, IS_STREAMED>(pass);                                                  \
     }
+#define LLOYD_KERNELS(N, TILES, EXACT_TILES, BLOCKS)                                                                   \
+    LLOYD_KERNEL(lloyd_##N, N, TILES, 1, false, BLOCKS)                                                                \
+    LLOYD_KERNEL(lloyd_streamed_##N, N, TILES, 1, true, BLOCKS)                                                        \
+    LLOYD_KERNEL(exact_##N, N, EXACT_TILES, 2, false, BLOCKS)                                                          \
+    LLOYD_KERNEL(exact_streamed_##N, N, EXACT_TILES, 2, true, BLOCKS)
 
-LLOYD_KERNEL(16, 2, 3)
-LLOYD_KERNEL(32, 2, 2)
-LLOYD_KERNEL(48, 2, 2)
-LLOYD_KERNEL(64, 2, 2)
-LLOYD_KERNEL(96, 2, 1)
-LLOYD_KERNEL(128, 2, 1)
-LLOYD_KERNEL(192, 1, 1)
-LLOYD_KERNEL(256, 1, 1)
+LLOYD_KERNELS(16, 2, 2, 2)
+LLOYD_KERNELS(32, 2, 2, 2)
+LLOYD_KERNELS(48, 2, 1, 2)
+LLOYD_KERNELS(64, 2, 1, 2)
+LLOYD_KERNELS(96, 2, 1, 1)
+LLOYD_KERNELS(128, 2, 1, 1)
+LLOYD_KERNELS(192, 1, 1, 1)
+LLOYD_KERNELS(256, 1, 1, 1)

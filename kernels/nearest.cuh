@@ -1,42 +1,43 @@
-// The two nearest centroids of rows, by their nearness, from tensor cores.
+// The nearest centroids of rows, by their nearness, from tensor cores.
 //
-// Nearness is s = x . c - |c|^2 / 2, the largest for the nearest centroid. x and c, times a power of two, are each split
-// into two float16 parts, and three of the four products of parts are added in float32. A warp takes 32 rows at a time (16
-// where n_features > 128): thread t of a quad holds four neighbouring features of a row in each step of 16, which is one
-// 16-byte load and, since the order of features does not matter to a dot product, also just what a tile product wants.
+// Nearness is s = x . c - |c|^2 / 2, the largest for the nearest centroid. x and c, times a power of two, are rounded to
+// float16 (PARTS == 1), or split into two float16 parts of which three products are taken (PARTS == 2); products are exact
+// and are added in float32. A warp takes 16 rows a tile: thread t of a quad holds four neighbouring features of a row in
+// each step of 16, which is one 16-byte load and, since the order of features does not matter to a dot product, also just
+// what a tile product wants.
 #pragma once
 #include "distance.cuh"
 #include "lloyd_pass.cuh"
 
-/// Rows of a warp, split into float16 parts, laid out for `multiply_tile`.
-template <int STEPS, int TILES>
-struct SplitRows {
-    u32 high[TILES][STEPS][4];
-    u32 low[TILES][STEPS][4];
-    float norms[2 * TILES];  // scaled, the sum of this thread's features until `finish`
-};
-
-/// The best two centroids of the rows that a thread sees: rows g and g + 8 of each tile.
-template <int TILES>
-struct BestTwo {
+/// The nearest centroids of the rows that a thread sees, rows g and g + 8 of each tile: with PARTS == 1 the best and how
+/// near the second is; with PARTS == 2 the best two and how near the third is.
+template <int TILES, int PARTS>
+struct Nearest {
     float first[2 * TILES];
     float second[2 * TILES];
+    float third[2 * TILES];
     u32 winner[2 * TILES];
+    u32 runner_up[2 * TILES];
 
     __device__ void clear() {
 #pragma unroll
         for (int slot = 0; slot < 2 * TILES; ++slot) {
-            first[slot] = second[slot] = -INFINITY;
-            winner[slot] = 0;
+            first[slot] = second[slot] = third[slot] = -INFINITY;
+            winner[slot] = runner_up[slot] = 0;
         }
     }
 
     __device__ void offer(int slot, float nearness, u32 cluster) {
-        second[slot] = fmaxf(second[slot], fminf(first[slot], nearness));
-        if (nearness > first[slot]) {
-            first[slot] = nearness;
-            winner[slot] = cluster;
+        bool wins = nearness > first[slot];
+        float loser = fminf(first[slot], nearness);
+        if (PARTS == 2) {
+            u32 losing = wins ? winner[slot] : cluster;
+            third[slot] = fmaxf(third[slot], fminf(second[slot], loser));
+            runner_up[slot] = loser > second[slot] ? losing : runner_up[slot];
         }
+        second[slot] = fmaxf(second[slot], loser);
+        first[slot] = fmaxf(first[slot], nearness);
+        winner[slot] = wins ? cluster : winner[slot];
     }
 
     /// Brings together what the four threads of a quad have found.
@@ -48,54 +49,95 @@ struct BestTwo {
                 float other_first = __shfl_xor_sync(ALL_LANES, first[slot], distance);
                 float other_second = __shfl_xor_sync(ALL_LANES, second[slot], distance);
                 u32 other_winner = __shfl_xor_sync(ALL_LANES, winner[slot], distance);
-                second[slot] = fmaxf(fmaxf(second[slot], other_second), fminf(first[slot], other_first));
-                if (other_first > first[slot]) {
-                    first[slot] = other_first;
-                    winner[slot] = other_winner;
+                if (PARTS == 2) {
+                    float other_third = __shfl_xor_sync(ALL_LANES, third[slot], distance);
+                    u32 other_runner_up = __shfl_xor_sync(ALL_LANES, runner_up[slot], distance);
+                    offer(slot, other_first, other_winner);
+                    offer(slot, other_second, other_runner_up);
+                    third[slot] = fmaxf(third[slot], other_third);
+                } else {
+                    offer(slot, other_first, other_winner);
+                    second[slot] = fmaxf(second[slot], other_second);
                 }
             }
         }
     }
 };
 
-template <int STEPS, int TILES>
-__device__ inline void load_rows(SplitRows<STEPS, TILES>& split, const LloydPass& pass, const float* const (&rows)[2 * TILES]) {
-    const int t = threadIdx.x % 4;
+/// Rows of a warp, laid out for `multiply_tile`.
+template <int STEPS, int TILES, int PARTS>
+struct HalfRows {
+    u32 parts[PARTS][TILES][STEPS][4];
+    float norms[2 * TILES];  // scaled
+
+    /// Takes four features of a row.
+    __device__ void take(int slot, int step, float4 values, float scale, float& norm) {
+        float x = values.x * scale, y = values.y * scale, z = values.z * scale, w = values.w * scale;
+        norm += x * x + y * y + (z * z + w * w);
 #pragma unroll
-    for (int tile = 0; tile < TILES; ++tile) {
+        for (int part = 0; part < PARTS; ++part) {
+            u32 front = pack_halves(x, y), back = pack_halves(z, w);
+            parts[part][slot / 2][step][slot % 2] = front;
+            parts[part][slot / 2][step][2 + slot % 2] = back;
+            if (part + 1 < PARTS) {
+                float2 front_values = unpack_halves(front), back_values = unpack_halves(back);
+                x -= front_values.x, y -= front_values.y, z -= back_values.x, w -= back_values.y;
+            }
+        }
+    }
+
+    /// Takes rows, a null pointer being a row of zeros. Where they are staged, each thread has its own pieces there.
+    __device__ void load(const LloydPass& pass, const float* const (&rows)[2 * TILES], const uint4* stage) {
+        const u32 lane = threadIdx.x % LANES, t = lane % 4;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float* row = rows[2 * tile + half];
+        for (int slot = 0; slot < 2 * TILES; ++slot) {
             float4 values[STEPS];
 #pragma unroll
             for (int step = 0; step < STEPS; ++step) {
-                bool exists = row != nullptr && 16 * step + 4 * t < pass.stride;
-                values[step] = exists ? load_four(row + 16 * step + 4 * t) : make_float4(0, 0, 0, 0);
+                bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
+                values[step] = make_float4(0, 0, 0, 0);
+                if (stage != nullptr) {
+                    values[step] = reinterpret_cast<const float4*>(stage)[(slot * STEPS + step) * LANES + lane];
+                } else if (exists) {
+                    values[step] = load_four(rows[slot] + 16 * step + 4 * t);
+                }
             }
             float norm = 0;
 #pragma unroll
-            for (int step = 0; step < STEPS; ++step) {
-                float x = values[step].x * pass.scale, y = values[step].y * pass.scale;
-                float z = values[step].z * pass.scale, w = values[step].w * pass.scale;
-                norm += x * x + y * y + (z * z + w * w);
-                u32 front = pack_halves(x, y), back = pack_halves(z, w);
-                float2 front_values = unpack_halves(front), back_values = unpack_halves(back);
-                split.high[tile][step][half] = front;
-                split.high[tile][step][2 + half] = back;
-                split.low[tile][step][half] = pack_halves(x - front_values.x, y - front_values.y);
-                split.low[tile][step][2 + half] = pack_halves(z - back_values.x, w - back_values.y);
-            }
+            for (int step = 0; step < STEPS; ++step) take(slot, step, values[step], pass.scale, norm);
             norm += __shfl_xor_sync(ALL_LANES, norm, 1);
             norm += __shfl_xor_sync(ALL_LANES, norm, 2);
-            split.norms[2 * tile + half] = norm;
+            norms[slot] = norm;
+        }
+    }
+};
+
+/// Starts to bring rows to where `HalfRows::load` takes them from.
+template <int STEPS, int TILES>
+__device__ inline void stage_rows(uint4* stage, const LloydPass& pass, const float* const (&rows)[2 * TILES]) {
+    const u32 lane = threadIdx.x % LANES, t = lane % 4;
+#pragma unroll
+    for (int slot = 0; slot < 2 * TILES; ++slot) {
+#pragma unroll
+        for (int step = 0; step < STEPS; ++step) {
+            uint4* piece = stage + (slot * STEPS + step) * LANES + lane;
+            if (rows[slot] != nullptr && 16 * step + 4 * t < pass.stride) {
+                copy_in_background(piece, reinterpret_cast<const uint4*>(rows[slot] + 16 * step + 4 * t));
+            } else {
+                *piece = make_uint4(0, 0, 0, 0);
+            }
         }
     }
 }
 
+/// 16-byte words of a step of a tile of centroids.
+template <int PARTS>
+constexpr u32 STEP_WORDS = LANES / 2 * PARTS;
+
 /// Compares rows with the centroids of `n_tiles` tiles that lie in shared memory; the first has the number `first_tile`.
-template <int STEPS, int TILES>
-__device__ inline void compare(BestTwo<TILES>& best, const SplitRows<STEPS, TILES>& rows, const uint4* fragments,
-                               const float* half_norms, u32 first_tile, u32 n_tiles) {
+template <int STEPS, int TILES, int PARTS>
+__device__ inline void compare(Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
+                               const uint4* fragments, const float* half_norms, u32 first_tile, u32 n_tiles) {
     const u32 lane = threadIdx.x % LANES;
     for (u32 tile = 0; tile < n_tiles; ++tile) {
         u32 cluster = (first_tile + tile) * 8 + lane % 4 * 2;
@@ -108,52 +150,35 @@ __device__ inline void compare(BestTwo<TILES>& best, const SplitRows<STEPS, TILE
         }
 #pragma unroll
         for (int step = 0; step < STEPS; ++step) {
-            uint4 b = fragments[(tile * STEPS + step) * LANES + lane];
+            const uint4* words = fragments + (tile * STEPS + step) * STEP_WORDS<PARTS>;
+            if constexpr (PARTS == 1) {
+                uint2 b = reinterpret_cast<const uint2*>(words)[lane];
 #pragma unroll
-            for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.low[m][step], b.x, b.y);
+                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.x, b.y);
+            } else {
+                uint4 b = words[lane];
 #pragma unroll
-            for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.high[m][step], b.z, b.w);
+                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[1][m][step], b.x, b.y);
 #pragma unroll
-            for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.high[m][step], b.x, b.y);
-        }
+                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.z, b.w);
 #pragma unroll
-        for (int m = 0; m < TILES; ++m) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                best.offer(2 * m + half, nearness[m][2 * half], cluster);
-                best.offer(2 * m + half, nearness[m][2 * half + 1], cluster + 1);
+                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.x, b.y);
             }
         }
-    }
-}
-
-/// The float64 argmin of one row, found by a whole warp.
-__device__ inline u32 decide(const float* row, const LloydSet& set, u32 n_features) {
-    double nearest = INFINITY;
-    u32 winner = 0;
-    for (u32 cluster = threadIdx.x % LANES; cluster < set.n_clusters; cluster += LANES) {
-        double square = squared_distance(row, set.centroids + static_cast<size_t>(cluster) * n_features, n_features);
-        if (square < nearest) {
-            nearest = square;
-            winner = cluster;
+#pragma unroll
+        for (int slot = 0; slot < 2 * TILES; ++slot) {
+            nearest.offer(slot, nearness[slot / 2][slot % 2 * 2], cluster);
+            nearest.offer(slot, nearness[slot / 2][slot % 2 * 2 + 1], cluster + 1);
         }
     }
-    for (int distance = 1; distance < LANES; distance *= 2) {
-        double other = __shfl_xor_sync(ALL_LANES, nearest, distance);
-        u32 other_winner = __shfl_xor_sync(ALL_LANES, winner, distance);
-        if (other < nearest || (other == nearest && other_winner < winner)) {
-            nearest = other;
-            winner = other_winner;
-        }
-    }
-    return winner;
 }
 
 /// Starts copying `n` tiles of a set, and their half norms, to shared memory.
-template <int STEPS>
+template <int STEPS, int PARTS>
 __device__ inline void fetch_tiles(uint4* fragments, float* norms, const LloydSet& set, u32 first, u32 n) {
-    for (u32 idx = threadIdx.x; idx < n * STEPS * LANES; idx += THREADS) {
-        copy_in_background(fragments + idx, set.fragments + static_cast<size_t>(first) * STEPS * LANES + idx);
+    constexpr u32 WORDS = STEPS * STEP_WORDS<PARTS>;
+    for (u32 idx = threadIdx.x; idx < n * WORDS; idx += THREADS) {
+        copy_in_background(fragments + idx, set.fragments + static_cast<size_t>(first) * WORDS + idx);
     }
     for (u32 idx = threadIdx.x; idx < n * 2; idx += THREADS) {
         copy_in_background(reinterpret_cast<uint4*>(norms) + idx,
@@ -164,21 +189,21 @@ __device__ inline void fetch_tiles(uint4* fragments, float* norms, const LloydSe
 
 /// Compares rows with a set that is too large for shared memory: while some of its tiles are looked at, the next ones
 /// are on their way. All warps of the block go together.
-template <int STEPS, int TILES>
-__device__ inline void compare_streamed(BestTwo<TILES>& best, const SplitRows<STEPS, TILES>& rows, const LloydPass& pass,
-                                        const LloydSet& set, uint4* shared) {
+template <int STEPS, int TILES, int PARTS>
+__device__ inline void compare_streamed(Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
+                                        const LloydPass& pass, const LloydSet& set) {
     const u32 together = pass.tiles_together;
-    const u32 chunk = together * (STEPS * LANES + 2);
-    auto fragments = [&](u32 part) { return shared + set.shared_fragments + part % 2 * chunk; };
-    auto norms = [&](u32 part) { return reinterpret_cast<float*>(fragments(part) + together * STEPS * LANES); };
-    fetch_tiles<STEPS>(fragments(0), norms(0), set, 0, min(together, set.n_tiles));
+    constexpr u32 WORDS = STEPS * STEP_WORDS<PARTS>;
+    auto fragments = [&](u32 part) { return shared_memory + set.shared_fragments + part % 2 * together * (WORDS + 2); };
+    auto norms = [&](u32 part) { return reinterpret_cast<float*>(fragments(part) + together * WORDS); };
+    fetch_tiles<STEPS, PARTS>(fragments(0), norms(0), set, 0, min(together, set.n_tiles));
     for (u32 part = 0; part * together < set.n_tiles; ++part) {
         u32 first = part * together, next = first + together;
         u32 n_next = next < set.n_tiles ? min(together, set.n_tiles - next) : 0;
-        fetch_tiles<STEPS>(fragments(part + 1), norms(part + 1), set, next, n_next);
+        fetch_tiles<STEPS, PARTS>(fragments(part + 1), norms(part + 1), set, next, n_next);
         wait_for_copies<1>();
         __syncthreads();
-        compare<STEPS, TILES>(best, rows, fragments(part), norms(part), first, min(together, set.n_tiles - first));
+        compare<STEPS, TILES, PARTS>(nearest, rows, fragments(part), norms(part), first, min(together, set.n_tiles - first));
         __syncthreads();
     }
 }

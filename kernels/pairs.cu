@@ -78,11 +78,11 @@ __device__ inline void add_aside(const Pairs& pairs, u32 x, u32 y, bool for_both
     double distance = rint(__ddiv_rn(__dsqrt_rn(square), pairs.unit));
     double high = floor(distance * (1.0 / 4294967296.0));
     u64 upper = static_cast<u64>(high), lower = static_cast<u64>(distance - high * 4294967296.0);
-    atomicAdd(pairs.x_aside + x, lower);
-    atomicAdd(pairs.x_aside + pairs.x_n + x, upper);
+    add_to_global(pairs.x_aside + x, lower);
+    add_to_global(pairs.x_aside + pairs.x_n + x, upper);
     if (for_both) {
-        atomicAdd(pairs.y_aside + y, lower);
-        atomicAdd(pairs.y_aside + pairs.y_n + y, upper);
+        add_to_global(pairs.y_aside + y, lower);
+        add_to_global(pairs.y_aside + pairs.y_n + y, upper);
     }
 }
 
@@ -129,7 +129,7 @@ __device__ inline void add_y_sums(const Pairs& pairs, PairSums& sums, u32 first_
     }
     u32 sum = sums.y[0] + __shfl_xor_sync(ALL_LANES, sums.y[0], 1);
     u32 y = first_y + row_in_tile(y_part, kept);
-    if (x_part % 2 == 0 && y < pairs.y_n && sum != 0) atomicAdd(pairs.y_sums + y, u64{sum});
+    if (x_part % 2 == 0 && y < pairs.y_n && sum != 0) add_to_global(pairs.y_sums + y, u64{sum});
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) add_pairs(const __grid_constant__ Pairs pairs) {
@@ -183,6 +183,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) add_pairs(const __grid_
 #pragma unroll
     for (u32 idx = 0; idx < 8; ++idx) {
         u32 x = first_x + row_in_tile(x_part, idx);
-        if (x < pairs.x_n && sums.x[idx] != 0) atomicAdd(pairs.x_sums + x, sums.x[idx]);
+        if (x < pairs.x_n && sums.x[idx] != 0) add_to_global(pairs.x_sums + x, sums.x[idx]);
     }
 }

@@ -1,136 +1,146 @@
-// What follows from a row's nearest centroid: whether it is certain, what is remembered, and the sums it moves between.
+// What follows from a row's nearest centroids: whether they are certain, what is remembered, what moves.
 #pragma once
 #include "nearest.cuh"
+#include "sums.cuh"
 
 /// Relative slack of a mark; the same on every engine.
 constexpr float SLACK = 1.0f / (1 << 20);
 constexpr float SMALLEST_NORMAL = 1.17549435e-38f;
 
-/// A row that a warp has to bring to its cluster.
-struct Move {
+/// What was found for one row, by the lane that has it.
+struct Found {
     u32 row;
-    u32 to;
-    u32 from;  // NOWHERE if it was in none
+    bool exists;
+    float norm;
+    float first;
+    float second;
+    float third;
+    u32 winner;
+    u32 runner_up;
 };
 
-/// Adds the listed rows to the sums of their clusters and takes them out of those they were in; lanes go over features.
-__device__ inline void move_rows(const LloydPass& pass, const LloydSet& set, const Move* moves, u32 n_moves, u32* shared) {
-    const u32 lane = threadIdx.x % LANES;
-    const size_t n_values = static_cast<size_t>(set.n_clusters) * pass.n_features;
-    u32 width = LANES;  // lanes of a row: as few as hold its features, so that several short rows go together
-    while (width / 2 >= pass.n_features) width /= 2;
-    const u32 rows_together = LANES / width;
-    constexpr int IN_FLIGHT = 4;
-    for (u32 first = lane / width; first < n_moves; first += IN_FLIGHT * rows_together) {
-        for (u32 feature = lane % width; feature < pass.n_features; feature += width) {
-            // 1.5 x 2^52 puts a whole number into the low bits of a float64, where it counts like an integer.
-            constexpr double ORIGIN = 6755399441055744.0;
-            double per_unit = pass.per_unit[feature];
-            float values[IN_FLIGHT];
+/// Picks the row of slot t for thread t of each quad. With one tile, threads 2 and 3 have none.
+template <int STEPS, int TILES, int PARTS>
+__device__ inline Found found_by_lane(const Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
+                                      u32 row, bool exists) {
+    const u32 t = threadIdx.x % 4;
+    Found found{row, exists && t < 2 * TILES, rows.norms[0], nearest.first[0], nearest.second[0], nearest.third[0],
+                nearest.winner[0], nearest.runner_up[0]};
 #pragma unroll
-            for (int idx = 0; idx < IN_FLIGHT; ++idx) {
-                u32 move = first + idx * rows_together;
-                values[idx] = move < n_moves ? pass.rows[static_cast<size_t>(moves[move].row) * pass.stride + feature] : 0;
-            }
-#pragma unroll
-            for (int idx = 0; idx < IN_FLIGHT; ++idx) {
-                u32 idx_of_move = first + idx * rows_together;
-                if (idx_of_move >= n_moves) break;
-                Move move = moves[idx_of_move];
-                i64 integer = __double_as_longlong(fma(static_cast<double>(values[idx]), per_unit, ORIGIN)) -
-                              __double_as_longlong(ORIGIN);
-                size_t to = static_cast<size_t>(move.to) * pass.n_features + feature;
-                size_t from = static_cast<size_t>(move.from) * pass.n_features + feature;
-                if (pass.row_weights != nullptr) {
-                    // Of at most 72 bits: the upper and the lower 20 bits of the value each times the weight.
-                    i64 weight = static_cast<i64>(pass.row_weights[move.row]);
-                    i64 low = (integer & 0xfffff) * weight, high = (integer >> 20) * weight;
-                    add_in_global(set.sums + to, n_values, low);
-                    add_in_global(set.sums + 2 * n_values + to, n_values, high);
-                    if (move.from != NOWHERE) {
-                        add_in_global(set.sums + from, n_values, -low);
-                        add_in_global(set.sums + 2 * n_values + from, n_values, -high);
-                    }
-                } else if (set.shared_sums != NOWHERE) {
-                    u32* sums = shared + set.shared_sums;
-                    add_in_shared(sums + to, sums + n_values + to, integer);
-                    if (move.from != NOWHERE) add_in_shared(sums + from, sums + n_values + from, -integer);
-                } else {
-                    add_in_global(set.sums + to, n_values, integer);
-                    if (move.from != NOWHERE) add_in_global(set.sums + from, n_values, -integer);
-                }
-            }
-        }
+    for (u32 slot = 1; slot < 2 * TILES; ++slot) {
+        found.norm = t == slot ? rows.norms[slot] : found.norm;
+        found.first = t == slot ? nearest.first[slot] : found.first;
+        found.second = t == slot ? nearest.second[slot] : found.second;
+        found.third = t == slot ? nearest.third[slot] : found.third;
+        found.winner = t == slot ? nearest.winner[slot] : found.winner;
+        found.runner_up = t == slot ? nearest.runner_up[slot] : found.runner_up;
     }
+    return found;
 }
 
-/// The part of a pass that comes after a row's best two centroids are known: certainty, memory, moves. Each lane has one
-/// row (with TILES == 1 every second pair of lanes has none).
-__device__ inline void settle(const LloydPass& pass, const LloydSet& set, u32 row, bool exists, float norm, float first,
-                              float second, u32 label, Move* moves, u32* shared) {
+/// The float64 argmin of one row, found by a whole warp: eight lanes take a centroid, each every eighth feature, so that
+/// additions are those of `squared_distance`.
+__device__ inline u32 decide(const float* row, const LloydSet& set, u32 n_features) {
+    const u32 lane = threadIdx.x % LANES, part = lane % 8;
+    double nearest = INFINITY;
+    u32 winner = 0;
+    for (u32 first = 0; first < set.n_clusters; first += LANES / 8) {
+        const u32 cluster = first + lane / 8;
+        double sum = 0;
+        if (cluster < set.n_clusters) {
+            const float* centroid = set.centroids + static_cast<size_t>(cluster) * n_features;
+            for (u32 feature = part; feature < n_features; feature += 8) {
+                double difference = __dsub_rn(row[feature], centroid[feature]);
+                sum = __dadd_rn(sum, __dmul_rn(difference, difference));
+            }
+        }
+        for (int distance = 4; distance >= 1; distance /= 2) {
+            sum = __dadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
+        }
+        if (cluster < set.n_clusters && sum < nearest) {
+            nearest = sum;
+            winner = cluster;
+        }
+    }
+    for (int distance = 8; distance < LANES; distance *= 2) {
+        double other = __shfl_xor_sync(ALL_LANES, nearest, distance);
+        u32 other_winner = __shfl_xor_sync(ALL_LANES, winner, distance);
+        if (other < nearest || (other == nearest && other_winner < winner)) {
+            nearest = other;
+            winner = other_winner;
+        }
+    }
+    return winner;
+}
+
+/// The nearer of two centroids in float64, the lower one on ties.
+__device__ inline u32 decide_between(const float* row, const LloydSet& set, u32 n_features, u32 a, u32 b) {
+    double to_a = squared_distance(row, set.centroids + static_cast<size_t>(a) * n_features, n_features);
+    double to_b = squared_distance(row, set.centroids + static_cast<size_t>(b) * n_features, n_features);
+    return to_a < to_b || (to_a == to_b && a < b) ? a : b;
+}
+
+/// Remembers a row's label and its mark; the label that it had, or NOWHERE.
+__device__ inline u32 remember(const LloydPass& pass, const LloydSet& set, const Found& found, u32 label, float gap) {
+    if (set.labels == nullptr) return NOWHERE;
+    u32 from = set.is_filled != 0 ? set.labels[found.row] : NOWHERE;
+    set.labels[found.row] = static_cast<u16>(label);
+    set.until[found.row] = (gap + set.way) * (1.0f - SLACK);
+    return from;
+}
+
+/// Moves the rows that changed their label; whether there were any.
+__device__ inline bool move_changed(const LloydPass& pass, const LloydSet& set, const Move& move, bool has_moved, Move* moves) {
+    u32 moved = __ballot_sync(ALL_LANES, has_moved);
+    if (moved == 0) return false;
+    if (has_moved) {
+        moves[__popc(moved & ((1u << threadIdx.x % LANES) - 1))] = move;
+        move_weight(pass, set, move);
+    }
+    __syncwarp();
+    if (set.sums != nullptr) move_rows(pass, set, moves, __popc(moved));
+    __syncwarp();
+    return true;
+}
+
+/// What comes after a warp's rows have been compared with a set; whether a sum has changed. With PARTS == 1 the rows whose
+/// winner is not certain are put down for the exact kernel; with PARTS == 2 they are decided here, by float64 distances.
+template <int PARTS>
+__device__ inline bool settle(const LloydPass& pass, const LloydSet& set, const Found& found, Move* moves, u32* n_unsure) {
     const u32 lane = threadIdx.x % LANES;
-    float error = fmaf(norm, set.lead_per_norm, set.lead_min);
-    float lead = first - second;
+    float error = fmaf(found.norm, set.lead_per_norm, set.lead_min);
+    float lead = found.first - found.second;
     // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
     bool is_certain = lead > error;
-    u32 unsure = __ballot_sync(ALL_LANES, exists && !is_certain);
-    while (unsure != 0) {
-        int source = __ffs(unsure) - 1;
-        u32 row_there = __shfl_sync(ALL_LANES, row, source);
-        u32 decided = decide(pass.rows + static_cast<size_t>(row_there) * pass.stride, set, pass.n_features);
-        if (lane == static_cast<u32>(source)) label = decided;
-        unsure &= unsure - 1;
+    u32 label = found.winner;
+    u32 unsure = __ballot_sync(ALL_LANES, found.exists && !is_certain);
+    if (PARTS == 1 && unsure != 0) {
+        u32 place = 0;
+        if (lane == 0) place = atomicAdd(n_unsure, static_cast<u32>(__popc(unsure)));
+        place = __shfl_sync(ALL_LANES, place, 0) + __popc(unsure & ((1u << lane) - 1));
+        if (unsure >> lane & 1) set.unsure[static_cast<size_t>(blockIdx.x) * pass.unsure_room + place] = found.row;
     }
+    if (PARTS == 2 && unsure != 0) {
+        const float* row = pass.rows + static_cast<size_t>(found.row) * pass.stride;
+        bool are_two = found.exists && !is_certain && found.first - found.third > error;
+        if (are_two) label = decide_between(row, set, pass.n_features, found.winner, found.runner_up);
+        unsure = __ballot_sync(ALL_LANES, found.exists && !is_certain && !are_two);
+        while (unsure != 0) {
+            u32 source = static_cast<u32>(__ffs(unsure)) - 1;
+            u32 row_there = __shfl_sync(ALL_LANES, found.row, source);
+            u32 decided = decide(pass.rows + static_cast<size_t>(row_there) * pass.stride, set, pass.n_features);
+            if (lane == source) label = decided;
+            unsure &= unsure - 1;
+        }
+    }
+    bool is_settled = found.exists && (PARTS == 2 || is_certain);
     u32 from = NOWHERE;
-    if (exists && set.labels != nullptr) {
+    if (is_settled) {
         // d2 - d1 = (d2^2 - d1^2) / (d2 + d1), and (d2 + d1)^2 is at most four times |x|^2 - s1 - s2. The error keeps that
         // from being taken too small; the estimate's own error is taken off.
-        float mean_square = fmaxf(norm - first - second + (error + error), SMALLEST_NORMAL);
-        float gap = is_certain ? (lead - error) * rsqrtf(mean_square) * (1.0f - 1.0f / 1024.0f) * pass.per_scale : 0.0f;
-        if (set.is_filled) from = set.labels[row];
-        set.labels[row] = static_cast<u16>(label);
-        set.until[row] = (gap + set.way) * (1.0f - SLACK);
+        float mean_square = fmaxf(found.norm - found.first - found.second + (error + error), SMALLEST_NORMAL);
+        float gap = (lead - error) * rsqrtf(mean_square) * (1.0f - 1.0f / 1024.0f) * pass.per_scale;
+        from = remember(pass, set, found, label, is_certain ? gap : 0.0f);
     }
-    bool has_moved = exists && from != label;
-    u32 moved = __ballot_sync(ALL_LANES, has_moved);
-    if (moved == 0) return;
-    if (has_moved) {
-        moves[__popc(moved & ((1u << lane) - 1))] = Move{row, label, from};
-        u32* counts = shared + set.shared_counts;
-        if (set.shared_counts != NOWHERE) {
-            atomicAdd(counts + label, 1u);
-            if (from != NOWHERE) atomicAdd(counts + from, ~0u);
-        } else {
-            atomicAdd(set.weights + label, u64{1});
-            if (from != NOWHERE) atomicAdd(set.weights + from, ~u64{0});
-        }
-        if (pass.row_weights != nullptr) {
-            i64 weight = static_cast<i64>(pass.row_weights[row]);
-            add_in_global(set.weights + set.n_clusters + label, set.n_clusters, weight);
-            if (from != NOWHERE) add_in_global(set.weights + set.n_clusters + from, set.n_clusters, -weight);
-        }
-    }
-    if (set.sums == nullptr) return;
-    __syncwarp();
-    move_rows(pass, set, moves, __popc(moved), shared);
-    __syncwarp();
-}
-
-/// Adds what a block has in shared memory to the sums in global memory.
-__device__ inline void flush(const LloydPass& pass, const u32* shared) {
-    for (u32 idx = 0; idx < pass.n_sets; ++idx) {
-        const LloydSet& set = pass.sets[idx];
-        if (set.shared_counts != NOWHERE) {
-            for (u32 cluster = threadIdx.x; cluster < set.n_clusters; cluster += THREADS) {
-                int count = static_cast<int>(shared[set.shared_counts + cluster]);
-                if (count != 0) atomicAdd(set.weights + cluster, static_cast<u64>(static_cast<i64>(count)));
-            }
-        }
-        if (set.shared_sums == NOWHERE) continue;
-        const u32 n_values = set.n_clusters * pass.n_features;
-        for (u32 value = threadIdx.x; value < n_values; value += THREADS) {
-            u64 low = shared[set.shared_sums + value], high = shared[set.shared_sums + n_values + value];
-            add_in_global(set.sums + value, n_values, static_cast<i64>(high << 32 | low));
-        }
-    }
+    return move_changed(pass, set, Move{found.row, label, from}, is_settled && from != label, moves);
 }

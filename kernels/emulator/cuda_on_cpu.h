@@ -23,9 +23,11 @@ using i64 = long long;
 
 struct float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) uint2 { u32 x, y; };
 struct alignas(16) uint4 { u32 x, y, z, w; };
 struct Place { u32 x, y, z; };
 
+inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 /// Where the running fiber is in its launch.
@@ -53,6 +55,8 @@ T from_lane(T value, u32 lane) {
 void check_mask(u32 mask);
 
 inline void __syncthreads() { wait_for_block(); }
+bool any_in_block(bool is_set);
+inline int __syncthreads_or(int is_set) { return any_in_block(is_set != 0); }
 inline void __syncwarp() { wait_for_warp(); }
 template <typename T>
 T __shfl_sync(u32 mask, T value, u32 lane) {
@@ -96,8 +100,8 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline int __float2int_rn(float value) { return static_cast<int>(std::nearbyint(value)); }
-inline i64 __double_as_longlong(double value) {
-    i64 bits;
+inline u32 __float_as_uint(float value) {
+    u32 bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
@@ -143,6 +147,7 @@ inline void multiply_tile(float (&sums)[4], const u32 (&a)[4], u32 b_first, u32 
     }
 }
 
+inline void add_to_global(u64* to, u64 value) { *to += value; }
 inline void copy_in_background(uint4* shared, const uint4* global) { *shared = *global; }
 inline void close_copies() {}
 template <int PENDING>

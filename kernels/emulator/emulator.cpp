@@ -45,6 +45,7 @@ struct Block {
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     Barrier barrier;
+    bool is_any_set = false;
     Kernel kernel;
     const void* parameters;
     jmp_buf whole;
@@ -127,7 +128,8 @@ struct Named {
     Kernel kernel;
 };
 
-#define LLOYD(N) {"lloyd_" #N, call<const LloydPass, lloyd_##N>}, {"lloyd_streamed_" #N, call<const LloydPass, lloyd_streamed_##N>}
+#define ONE(NAME) {#NAME, call<const LloydPass, NAME>}
+#define LLOYD(N) ONE(lloyd_##N), ONE(lloyd_streamed_##N), ONE(exact_##N), ONE(exact_streamed_##N)
 
 const Named KERNELS[] = {
     LLOYD(16), LLOYD(32), LLOYD(48), LLOYD(64), LLOYD(96), LLOYD(128), LLOYD(192), LLOYD(256),
@@ -156,6 +158,16 @@ void run_block() {
 
 void wait_for_warp() { wait(block.warps[threadIdx.x / N_LANES].barrier, N_LANES); }
 void wait_for_block() { wait(block.barrier, static_cast<u32>(block.fibers.size())); }
+
+bool any_in_block(bool is_set) {
+    block.is_any_set = block.is_any_set || is_set;
+    wait_for_block();
+    bool result = block.is_any_set;
+    wait_for_block();
+    block.is_any_set = false;
+    wait_for_block();
+    return result;
+}
 
 void check_mask(u32 mask) {
     if (mask != 0xffffffffu) fail("only whole warps talk to each other here");

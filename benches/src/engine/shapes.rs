@@ -1,5 +1,6 @@
 //! The shapes that are measured, and the rows that they are filled with.
 
+use rayon::prelude::*;
 use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{BLOCK_ROWS, Block, BlockId, Centroids, ColumnPreparation, Preparation, Transform};
 use shoal_stats::philox4x32_10;
@@ -44,6 +45,16 @@ impl Shape {
         FITS.into_iter().chain(SILHOUETTES).find(|shape| shape.name == name)
     }
 
+    /// A shape of its own, with overlapping blobs.
+    pub(crate) const fn overlapping(n_samples: usize, n_features: usize, n_clusters: usize) -> Self {
+        shape("", n_samples, n_features, n_clusters)
+    }
+
+    /// What it is called without a name.
+    pub(crate) fn numbers(&self) -> String {
+        format!("{},{},{}", self.n_samples, self.n_features, self.n_clusters)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.n_samples * self.n_features * size_of::<f32>()
     }
@@ -82,13 +93,24 @@ impl Data {
 
     /// All rows, in blocks that are made as they are taken.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> {
-        (0..self.shape.n_samples.div_ceil(BLOCK_ROWS)).map(|block| {
-            let first = block * BLOCK_ROWS;
-            let rows = first..(first + BLOCK_ROWS).min(self.shape.n_samples);
-            let mut values = Vec::with_capacity(rows.len() * self.shape.n_features);
-            rows.for_each(|row| self.push_row(&mut values, row));
-            Block::new(BlockId(block as u64), self.shape.n_features, values, None, None).expect("the shape is right")
-        })
+        (0..self.n_blocks()).map(|block| self.block(block))
+    }
+
+    /// All rows, made on all threads.
+    pub(crate) fn blocks_in_parallel(&self) -> Vec<Block> {
+        (0..self.n_blocks()).into_par_iter().map(|block| self.block(block)).collect()
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.shape.n_samples.div_ceil(BLOCK_ROWS)
+    }
+
+    fn block(&self, block: usize) -> Block {
+        let first = block * BLOCK_ROWS;
+        let rows = first..(first + BLOCK_ROWS).min(self.shape.n_samples);
+        let mut values = Vec::with_capacity(rows.len() * self.shape.n_features);
+        rows.for_each(|row| self.push_row(&mut values, row));
+        Block::new(BlockId(block as u64), self.shape.n_features, values, None, None).expect("the shape is right")
     }
 
     /// The first rows, which are a random draw, as centroids to start from.

@@ -1,7 +1,7 @@
 //! A GPU, as far as the engine needs one: memory, copies and launches, one after the other in the order in which they are
 //! asked for. The driver is one of them ([`crate::driver`]); another runs the same kernels on the CPU, for tests.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use thiserror::Error;
@@ -163,8 +163,14 @@ impl<T: Pod> Buffer<T> {
     }
 
     pub(crate) fn clear(&self) -> Result<(), GpuError> {
+        self.clear_first(self.len)
+    }
+
+    /// Fills the first `len` numbers with zeros.
+    pub(crate) fn clear_first(&self, len: usize) -> Result<(), GpuError> {
+        assert!(len <= self.len, "{len} numbers are not there");
         // SAFETY: the buffer's own memory.
-        unsafe { self.gpu.clear(self.address, self.len * size_of::<T>()) }
+        unsafe { self.gpu.clear(self.address, len * size_of::<T>()) }
     }
 
     pub(crate) fn write(&self, first: usize, values: &[T]) -> Result<(), GpuError> {
@@ -231,8 +237,3 @@ impl Parcel {
         &self.bytes
     }
 }
-
-/// Four numbers of 32 bits that a kernel takes at once.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Four(pub(crate) [u32; 4]);

@@ -13,6 +13,7 @@ mod gpu;
 mod lloyd;
 mod packed;
 mod passes;
+mod round;
 mod rows;
 mod shard;
 mod silhouette;

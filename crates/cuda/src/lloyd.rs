@@ -1,7 +1,7 @@
-//! How a Lloyd pass is put to the GPU: which kernel, what lies where in shared memory, and what one launch is told.
+//! How a Lloyd pass is put to the GPU: which kernels, what lies where in shared memory, and what a launch is told.
 
 use crate::gpu::{Gpu, GpuError, Launch, NULL, Parcel};
-use crate::packed::{PackedCentroids, STEP};
+use crate::packed::{PackedCentroids, Parts, STEP};
 use bytemuck::{Pod, Zeroable};
 use shoal_domain::Centroids;
 
@@ -16,6 +16,9 @@ pub(crate) struct LloydSet {
     pub(crate) until: u64,
     pub(crate) sums: u64,
     pub(crate) weights: u64,
+    pub(crate) block_sums: u64,
+    pub(crate) unsure: u64,
+    pub(crate) n_unsure: u64,
     pub(crate) n_clusters: u32,
     pub(crate) n_tiles: u32,
     pub(crate) shared_fragments: u32,
@@ -43,10 +46,16 @@ pub(crate) struct LloydPass {
     pub(crate) stride: u32,
     pub(crate) n_features: u32,
     pub(crate) n_shared_words: u32,
+    pub(crate) shared_stage: u32,
     pub(crate) tiles_together: u32,
+    pub(crate) unsure_room: u32,
+    pub(crate) has_one_limb: u32,
     pub(crate) scale: f32,
     pub(crate) per_scale: f32,
+    pub(crate) padding: u32,
 }
+
+const _: () = assert!(size_of::<LloydSet>() == 120 && size_of::<LloydPass>() == 96);
 
 /// The kernel that lists stale rows, as kernels/stale.cu has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -59,14 +68,35 @@ pub(crate) struct StaleRows {
     pub(crate) way: f32,
 }
 
-/// Rows that a block takes at a time, at least.
-pub(crate) const ROWS_OF_BLOCK: usize = 128;
-/// Of these numbers of features there is a kernel, with so many blocks on a multiprocessor.
-const KERNELS: [(usize, usize); 8] = [(16, 3), (32, 2), (48, 2), (64, 2), (96, 1), (128, 1), (192, 1), (256, 1)];
+/// Kernels for rows of so many features at most.
+#[derive(Debug, Clone, Copy)]
+struct Family {
+    n_features: usize,
+    /// Tiles of 16 rows that a warp takes at a time.
+    tiles: usize,
+    /// Blocks that share a multiprocessor.
+    blocks: usize,
+}
+
+const fn family(n_features: usize, tiles: usize, blocks: usize) -> Family {
+    Family { n_features, tiles, blocks }
+}
+
+const FAMILIES: [Family; 8] = [
+    family(16, 2, 2),
+    family(32, 2, 2),
+    family(48, 2, 2),
+    family(64, 2, 2),
+    family(96, 2, 1),
+    family(128, 2, 1),
+    family(192, 1, 1),
+    family(256, 1, 1),
+];
 /// Most features of a row.
-pub(crate) const MAX_FEATURES: usize = 256;
-/// Lists of moves of a block: 8 warps of 32 moves of three numbers.
-const MOVES_WORDS: usize = 8 * 32 * 3;
+const MAX_FEATURES: usize = 256;
+const WARPS: usize = 8;
+/// Lists of moves of a block: of each warp 32, of three numbers.
+const MOVES_WORDS: usize = WARPS * 32 * 3;
 /// Shared memory that the system takes of each block.
 const RESERVED_BYTES: usize = 1024;
 /// A streamed set's tiles in shared memory at a time, in bytes, at most; as many are on their way.
@@ -74,140 +104,188 @@ const STREAMED_BYTES_MAX: usize = 32 << 10;
 /// What stands for no place in shared memory.
 const NOWHERE: u32 = u32::MAX;
 
-/// The kernel for rows of so many features.
+/// The kernels for rows of some number of features.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LloydKernel {
+pub(crate) struct LloydKernels {
     n_features: usize,
-    /// Features that the kernel is made for.
-    n_padded: usize,
-    /// Shared memory that a block may take so that as many as can fit a multiprocessor.
-    shared_bytes_max: usize,
+    family: Family,
+    /// Shared memory that a block may take, first so that as many as can share a multiprocessor.
+    shared_bytes: [usize; 2],
 }
 
-/// Sets that one launch looks at, and where it keeps what it needs of them.
-#[derive(Debug, Default)]
+/// Sets that one launch looks at, and what it keeps of them in shared memory.
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Numbers of the sets.
     pub(crate) sets: Vec<usize>,
-    /// Words that are summed in shared memory.
-    n_shared_words: usize,
+    parts: Parts,
     /// Bytes of fragments and norms.
     fragment_bytes: usize,
     is_streamed: bool,
+    stage_bytes: usize,
+    /// Words that are summed.
+    n_words: usize,
+    has_sums: bool,
 }
 
 impl Plan {
+    fn stage_at(&self) -> usize {
+        ((self.n_words + MOVES_WORDS + self.sets.len()) * 4).next_multiple_of(16)
+    }
+
     fn shared_bytes(&self) -> usize {
-        ((self.n_shared_words + MOVES_WORDS) * 4).next_multiple_of(16) + self.fragment_bytes
+        self.stage_at() + self.stage_bytes + self.fragment_bytes
+    }
+
+    /// Whether blocks add sums in shared memory, and so need sums of their own.
+    pub(crate) fn has_shared_sums(&self) -> bool {
+        self.has_sums
     }
 }
 
-impl LloydKernel {
+impl LloydKernels {
     pub(crate) fn new(n_features: usize, gpu: &dyn Gpu) -> Result<Self, GpuError> {
-        let kernel = KERNELS.iter().find(|(padded, _)| *padded >= n_features);
-        let (n_padded, n_blocks) = *kernel.ok_or(GpuError::TooManyFeatures { n_features, max: MAX_FEATURES })?;
-        let shared_bytes_max = (gpu.shared_bytes_max() + RESERVED_BYTES) / n_blocks - RESERVED_BYTES;
-        Ok(Self { n_features, n_padded, shared_bytes_max })
+        let family = FAMILIES.into_iter().find(|family| family.n_features >= n_features);
+        let family = family.ok_or(GpuError::TooManyFeatures { n_features, max: MAX_FEATURES })?;
+        let all = gpu.shared_bytes_max();
+        let shared = (all + RESERVED_BYTES) / family.blocks - RESERVED_BYTES;
+        Ok(Self { n_features, family, shared_bytes: [shared, all] })
     }
 
-    /// Steps of the kernel's tile products.
+    /// Steps of the kernels' tile products.
     pub(crate) fn n_steps(&self) -> usize {
-        self.n_padded / STEP
+        self.family.n_features / STEP
     }
 
-    fn tile_bytes(&self) -> usize {
-        self.n_steps() * 512 + 32
+    /// Rows that a block of the first kernel takes at a time.
+    fn rows_of_block(&self) -> usize {
+        16 * self.family.tiles * WARPS
     }
 
-    fn tiles_together(&self) -> usize {
-        let bytes = (self.shared_bytes_max - MOVES_WORDS * 4) / 2;
-        (bytes.min(STREAMED_BYTES_MAX) / self.tile_bytes()).max(1)
+    fn tile_bytes(&self, parts: Parts) -> usize {
+        self.n_steps() * parts.step_words() * 16 + 32
+    }
+
+    fn stage_bytes(&self) -> usize {
+        WARPS * 2 * self.family.tiles * self.n_steps() * 512
+    }
+
+    /// Tiles of a streamed set that lie in shared memory at a time.
+    fn tiles_together(&self, parts: Parts) -> usize {
+        let stage = self.stage_bytes();
+        let [_, all] = self.shared_bytes;
+        let room = all.saturating_sub((MOVES_WORDS + 1) * 4 + 16 + if all > 2 * stage { stage } else { 0 });
+        ((room / 2).min(STREAMED_BYTES_MAX) / self.tile_bytes(parts)).max(1)
     }
 
     /// Spreads sets over launches: as many together as shared memory holds.
     pub(crate) fn plan(&self, sets: &[(usize, &Centroids)], with_sums: bool) -> Vec<Plan> {
         let mut plans: Vec<Plan> = Vec::new();
         for (idx, set) in sets {
-            let alone = self.plan_of(*idx, set, with_sums);
+            let alone = self.plan_of(*idx, set, with_sums, Parts::One);
             let last = plans.last_mut().filter(|last| !last.is_streamed && !alone.is_streamed);
-            match last {
-                Some(last) if last.shared_bytes() + alone.shared_bytes() <= self.shared_bytes_max => {
-                    last.sets.push(*idx);
-                    last.n_shared_words += alone.n_shared_words;
-                    last.fragment_bytes += alone.fragment_bytes;
-                }
+            let joined = last.as_ref().map(|last| Plan {
+                sets: [&last.sets[..], &[*idx]].concat(),
+                fragment_bytes: last.fragment_bytes + alone.fragment_bytes,
+                n_words: last.n_words + alone.n_words,
+                ..(**last).clone()
+            });
+            let fits = |joined: &Plan| {
+                joined.has_sums == alone.has_sums
+                    && joined.stage_bytes == alone.stage_bytes
+                    && joined.shared_bytes() <= self.shared_bytes[0]
+            };
+            match (last, joined) {
+                (Some(last), Some(joined)) if fits(&joined) => *last = joined,
                 _ => plans.push(alone),
             }
         }
         plans
     }
 
-    fn plan_of(&self, idx: usize, set: &Centroids, with_sums: bool) -> Plan {
-        let mut plan = Plan { sets: vec![idx], ..Plan::default() };
-        plan.fragment_bytes = set.n_clusters().div_ceil(8) * self.tile_bytes();
-        if plan.shared_bytes() > self.shared_bytes_max {
-            plan.is_streamed = true;
-            plan.fragment_bytes = 2 * self.tiles_together() * self.tile_bytes();
-        }
-        for n_words in [sums_words(set, with_sums), counts_words(set)] {
-            plan.n_shared_words += n_words;
-            if plan.shared_bytes() <= self.shared_bytes_max {
-                return Plan { n_shared_words: plan.n_shared_words, ..plan };
+    /// How a set is looked at alone: with all in shared memory if that holds it, with less otherwise.
+    pub(crate) fn plan_of(&self, idx: usize, set: &Centroids, with_sums: bool, parts: Parts) -> Plan {
+        let n_tiles = set.n_clusters().div_ceil(8);
+        let stages: &[usize] = if parts == Parts::One { &[self.stage_bytes(), 0] } else { &[0] };
+        let (n_counts, n_sums) = (set.n_clusters(), if with_sums { 2 * set.values().len() } else { 0 });
+        let words = [(n_counts + n_sums, with_sums), (n_counts, false), (0, false)];
+        let resident = (n_tiles * self.tile_bytes(parts), false);
+        let streamed = (2 * self.tiles_together(parts) * self.tile_bytes(parts), true);
+        let mut plan = Plan {
+            sets: vec![idx],
+            parts,
+            fragment_bytes: streamed.0,
+            is_streamed: true,
+            stage_bytes: 0,
+            n_words: 0,
+            has_sums: false,
+        };
+        for (fragment_bytes, is_streamed) in [resident, streamed] {
+            for stage_bytes in stages {
+                for (n_words, has_sums) in words {
+                    for limit in self.shared_bytes {
+                        let stage_bytes = *stage_bytes;
+                        plan = Plan { fragment_bytes, is_streamed, stage_bytes, n_words, has_sums, ..plan };
+                        if plan.shared_bytes() <= limit {
+                            return plan;
+                        }
+                    }
+                }
             }
-            plan.n_shared_words = 0;
         }
         plan
     }
 
     /// Fills in where each set of a plan has its numbers in shared memory.
-    pub(crate) fn place(&self, plan: &Plan, sets: &mut [LloydSet], with_sums: bool) {
+    pub(crate) fn place(&self, plan: &Plan, sets: &mut [LloydSet]) {
         let mut next_word = 0;
-        let mut next_byte = ((plan.n_shared_words + MOVES_WORDS) * 4).next_multiple_of(16);
+        let mut next_byte = plan.stage_at() + plan.stage_bytes;
         for set in sets {
             let (n_clusters, n_tiles) = (set.n_clusters as usize, set.n_tiles as usize);
-            let n_values = n_clusters * self.n_features;
             (set.shared_counts, set.shared_sums) = (NOWHERE, NOWHERE);
-            if plan.n_shared_words > 0 {
+            if plan.n_words > 0 {
                 set.shared_counts = next_word as u32;
                 next_word += n_clusters;
-                // A plan holds the sums of all of its sets, or is of one set.
-                if with_sums && next_word + 2 * n_values <= plan.n_shared_words {
-                    set.shared_sums = next_word as u32;
-                    next_word += 2 * n_values;
-                }
+            }
+            if plan.has_sums {
+                set.shared_sums = next_word as u32;
+                next_word += 2 * n_clusters * self.n_features;
             }
             set.shared_fragments = (next_byte / 16) as u32;
-            let fragment_bytes = n_tiles * self.n_steps() * 512;
+            let fragment_bytes = n_tiles * (self.tile_bytes(plan.parts) - 32);
             set.shared_norms = ((next_byte + fragment_bytes) / 4) as u32;
             next_byte += fragment_bytes + n_tiles * 32;
         }
     }
 
-    /// Starts the pass of a plan, of rows in blocks that come to `n_rows` at most.
-    pub(crate) fn launch(&self, gpu: &dyn Gpu, plan: &Plan, pass: LloydPass, n_rows: usize) -> Result<(), GpuError> {
+    fn kernel(&self, plan: &Plan) -> String {
+        let kind = if plan.parts == Parts::One { "lloyd" } else { "exact" };
         let streamed = if plan.is_streamed { "streamed_" } else { "" };
-        let kernel = format!("lloyd_{streamed}{}", self.n_padded);
-        let shared_bytes = plan.shared_bytes();
+        format!("{kind}_{streamed}{}", self.family.n_features)
+    }
+
+    /// Blocks of a plan's launch over so many rows at most, and how many rows each of them may leave unsure.
+    pub(crate) fn grid(&self, gpu: &dyn Gpu, plan: &Plan, n_rows: usize) -> Result<(u32, usize), GpuError> {
+        let together = gpu.blocks_together(&self.kernel(plan), plan.shared_bytes())?.max(1);
+        let n_groups = n_rows.div_ceil(self.rows_of_block()).max(1);
+        let n_blocks = n_groups.min((gpu.n_processors() * together) as usize);
+        Ok((n_blocks as u32, n_groups.div_ceil(n_blocks) * self.rows_of_block()))
+    }
+
+    /// Starts a plan's kernel.
+    pub(crate) fn launch(&self, gpu: &dyn Gpu, plan: &Plan, n_blocks: u32, pass: LloydPass) -> Result<(), GpuError> {
         let pass = LloydPass {
-            n_shared_words: plan.n_shared_words as u32,
-            tiles_together: self.tiles_together() as u32,
             n_sets: plan.sets.len() as u32,
+            n_shared_words: plan.n_words as u32,
+            shared_stage: if plan.stage_bytes > 0 { (plan.stage_at() / 16) as u32 } else { NOWHERE },
+            tiles_together: self.tiles_together(plan.parts) as u32,
             ..pass
         };
-        let n_blocks = gpu.n_processors() * gpu.blocks_together(&kernel, shared_bytes)?.max(1);
-        let grid = (n_blocks.min(n_rows.div_ceil(ROWS_OF_BLOCK) as u32).max(1), 1);
-        let launch = Launch { kernel: &kernel, grid, shared_bytes, parameters: bytemuck::bytes_of(&pass) };
+        let (kernel, parameters) = (self.kernel(plan), bytemuck::bytes_of(&pass));
+        let launch = Launch { kernel: &kernel, grid: (n_blocks, 1), shared_bytes: plan.shared_bytes(), parameters };
         // SAFETY: the structure is the kernel's; its addresses are those of buffers that the caller holds.
         unsafe { gpu.launch(&launch) }
     }
-}
-
-fn counts_words(set: &Centroids) -> usize {
-    set.n_clusters()
-}
-
-fn sums_words(set: &Centroids, with_sums: bool) -> usize {
-    counts_words(set) + if with_sums { 2 * set.values().len() } else { 0 }
 }
 
 /// Puts what a launch has to know of a set into a parcel, whose first byte will be at `base`.
@@ -216,21 +294,11 @@ pub(crate) fn describe(centroids: &Centroids, packed: &PackedCentroids, parcel: 
         fragments: base + parcel.add(&packed.fragments) as u64,
         half_norms: base + parcel.add(&packed.half_norms) as u64,
         centroids: base + parcel.add(centroids.values()) as u64,
-        labels: NULL,
-        until: NULL,
-        sums: NULL,
-        weights: NULL,
         n_clusters: centroids.n_clusters() as u32,
         n_tiles: packed.n_tiles() as u32,
-        shared_fragments: 0,
-        shared_norms: 0,
-        shared_counts: NOWHERE,
-        shared_sums: NOWHERE,
         lead_per_norm: packed.lead_per_norm,
         lead_min: packed.lead_min,
-        way: 0.0,
-        is_filled: 0,
+        labels: NULL,
+        ..LloydSet::zeroed()
     }
 }
-
-const _: () = assert!(size_of::<LloydSet>() == 96 && size_of::<LloydPass>() == 80);

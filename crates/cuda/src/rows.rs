@@ -1,7 +1,9 @@
 //! Prepared rows in the memory of a GPU.
 
-use crate::gpu::{Buffer, Gpu, GpuError};
-use crate::lloyd::{LloydKernel, LloydPass};
+use crate::gpu::{Buffer, Gpu, GpuError, NULL};
+use crate::lloyd::{LloydKernels, LloydPass};
+use bytemuck::Zeroable;
+use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{Block, Preparation};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ const ALIGNMENT: usize = 4;
 /// The rows of a shard, in the order of its blocks.
 pub(crate) struct DeviceRows {
     pub(crate) gpu: Arc<dyn Gpu>,
-    pub(crate) kernel: LloydKernel,
+    pub(crate) kernels: LloydKernels,
     pub(crate) n_rows: usize,
     pub(crate) n_features: usize,
     pub(crate) stride: usize,
@@ -22,14 +24,14 @@ pub(crate) struct DeviceRows {
     /// n_rows, where rows have weights.
     pub(crate) weights: Option<Buffer<u64>>,
     /// 1 / unit of each column.
-    per_unit: Buffer<f64>,
+    per_unit: Buffer<f32>,
 }
 
 impl DeviceRows {
     /// Copies the blocks to a GPU, if they fit.
     pub(crate) fn new(gpu: &Arc<dyn Gpu>, preparation: &Preparation, blocks: &[Block]) -> Result<Self, GpuError> {
         let n_features = preparation.n_features();
-        let kernel = LloydKernel::new(n_features, gpu.as_ref())?;
+        let kernels = LloydKernels::new(n_features, gpu.as_ref())?;
         let stride = n_features.next_multiple_of(ALIGNMENT);
         let n_rows: usize = blocks.iter().map(Block::n_rows).sum();
         // Some numbers of rows stand for something else, and sums of lists go a little beyond.
@@ -46,29 +48,30 @@ impl DeviceRows {
         copy_values(&values, blocks, n_features, stride)?;
         let weights = || -> Vec<u64> { blocks.iter().flat_map(|block| block.weights().unwrap_or(&[])).copied().collect() };
         let weights = if has_weights { Some(Buffer::of(gpu, &weights())?) } else { None };
-        let per_unit: Vec<f64> = preparation.units().into_iter().map(|unit| 1.0 / unit).collect();
+        let per_unit: Vec<f32> = preparation.units().into_iter().map(|unit| (1.0 / unit) as f32).collect();
         let per_unit = Buffer::of(gpu, &per_unit)?;
-        Ok(Self { gpu: gpu.clone(), kernel, n_rows, n_features, stride, values, weights, per_unit })
+        Ok(Self { gpu: gpu.clone(), kernels, n_rows, n_features, stride, values, weights, per_unit })
     }
 
     /// A pass over all rows, its sets left out.
     pub(crate) fn pass(&self, scale: f32) -> LloydPass {
         LloydPass {
             rows: self.values.address(),
-            row_weights: self.weights.as_ref().map_or(0, Buffer::address),
+            row_weights: self.weights.as_ref().map_or(NULL, Buffer::address),
             per_unit: self.per_unit.address(),
-            list: 0,
-            n_listed: 0,
-            sets: 0,
-            n_sets: 0,
             n_rows: self.n_rows as u32,
             stride: self.stride as u32,
             n_features: self.n_features as u32,
-            n_shared_words: 0,
-            tiles_together: 0,
+            has_one_limb: u32::from(self.has_one_limb()),
             scale,
             per_scale: 1.0 / scale,
+            ..LloydPass::zeroed()
         }
+    }
+
+    /// Whether no sum of these rows needs more than 64 bits.
+    pub(crate) fn has_one_limb(&self) -> bool {
+        self.weights.is_none() && self.n_rows < 1 << (62 - GRID_BITS)
     }
 }
 

@@ -72,6 +72,11 @@ pub struct CudaShard {
 }
 
 impl CudaShard {
+    /// Forgets what earlier questions have found; the next ones take longer, and their answers are the same.
+    pub fn forget(&self) {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner).forget();
+    }
+
     fn with_passes<A>(
         &self,
         ask: impl FnOnce(&mut Passes, &DeviceRows) -> Result<A, GpuError>,

@@ -1,0 +1,277 @@
+//! One round of launches: all sets of a question, what each launch is told, and what comes back.
+
+use crate::gpu::{Buffer, GpuError, Growing, Parcel};
+use crate::lloyd::{LloydSet, Plan, describe};
+use crate::packed::{PackedCentroids, Parts};
+use crate::rows::DeviceRows;
+use shoal_clustering::Partial;
+use shoal_domain::Centroids;
+
+/// A list of rows pays if it leaves out more than a quarter of all.
+const LISTED_SHARE_MAX: f64 = 0.75;
+/// Limbs of a cluster's count and weight, and of a sum.
+const WEIGHT_LIMBS: usize = 3;
+const SUM_LIMBS: usize = 4;
+
+/// Some rows that are all that has to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsListed {
+    /// How many.
+    pub(crate) n: usize,
+    /// The list, and where the GPU has its length.
+    pub(crate) rows: u64,
+    pub(crate) n_listed: u64,
+}
+
+/// What a round has to know of a set.
+pub(crate) struct SetInRound<'a> {
+    pub(crate) centroids: &'a Centroids,
+    /// Labels and marks that are remembered; both or none.
+    pub(crate) labels: u64,
+    pub(crate) until: u64,
+    /// Where marks are counted from.
+    pub(crate) way: f32,
+    pub(crate) is_filled: bool,
+    /// The rows whose labels may have changed; none if that is not known.
+    pub(crate) stale: Option<RowsListed>,
+}
+
+/// Memory of the GPU that rounds use one after the other.
+pub(crate) struct Scratch {
+    parcel: Growing<u8>,
+    answers: Growing<u64>,
+    block_sums: Growing<i64>,
+    unsure: Growing<u32>,
+    n_unsure: Growing<u32>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self {
+            parcel: Growing::new(),
+            answers: Growing::new(),
+            block_sums: Growing::new(),
+            unsure: Growing::new(),
+            n_unsure: Growing::new(),
+        }
+    }
+}
+
+/// A launch of the first kernel, and of the exact one for each of its sets.
+struct Step {
+    plan: Plan,
+    list: Option<RowsListed>,
+    n_blocks: u32,
+    unsure_room: usize,
+    /// One a set, in the order of the plan.
+    exact: Vec<Plan>,
+}
+
+/// How much scratch launches need.
+#[derive(Default)]
+struct Room {
+    n_block_sums: usize,
+    n_unsure: usize,
+    n_counters: usize,
+}
+
+/// A question about some sets.
+pub(crate) struct Round<'a> {
+    rows: &'a DeviceRows,
+    sets: Vec<SetInRound<'a>>,
+    with_sums: bool,
+    scale: f32,
+    answers: Answers,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn new(rows: &'a DeviceRows, sets: Vec<SetInRound<'a>>, with_sums: bool, scale: f32) -> Self {
+        let answers = Answers::new(&sets, with_sums);
+        Self { rows, sets, with_sums, scale, answers }
+    }
+
+    /// What is to be added to what is remembered of each set, inertia left out.
+    pub(crate) fn run(&self, scratch: &mut Scratch) -> Result<Vec<Partial>, GpuError> {
+        let gpu = &self.rows.gpu;
+        let answers = scratch.answers.with_room(gpu, self.answers.len)?;
+        answers.clear_first(self.answers.len)?;
+        let steps = self.steps()?;
+        let room = self.room(&steps);
+        let block_sums = scratch.block_sums.with_room(gpu, room.n_block_sums)?;
+        let unsure = scratch.unsure.with_room(gpu, room.n_unsure)?;
+        let n_unsure = scratch.n_unsure.with_room(gpu, room.n_counters)?;
+        let packed: Vec<[PackedCentroids; 2]> = self.sets.iter().map(|set| self.pack(set)).collect();
+        let bytes: usize = packed.iter().flatten().zip(self.sets.iter().flat_map(|set| [set, set])).map(parcel_bytes).sum();
+        let base = scratch.parcel.with_room(gpu, bytes)?;
+        let mut parcel = Parcel::default();
+        let mut used = Room::default();
+        let mut launches = Vec::new();
+        for step in &steps {
+            let mut first: Vec<LloydSet> = Vec::new();
+            let mut exact: Vec<(u64, &Plan)> = Vec::new();
+            for (idx, exact_plan) in step.plan.sets.iter().zip(&step.exact) {
+                let scratch_of_set = |told: LloydSet| LloydSet {
+                    block_sums: block_sums.at(used.n_block_sums),
+                    unsure: unsure.at(used.n_unsure),
+                    n_unsure: n_unsure.at(used.n_counters),
+                    ..self.told(*idx, told, answers)
+                };
+                let centroids = self.sets[*idx].centroids;
+                let [one, two] = packed[*idx].each_ref().map(|packed| {
+                    scratch_of_set(describe(centroids, packed, &mut parcel, base.address()))
+                });
+                first.push(one);
+                let mut placed = [two];
+                self.rows.kernels.place(exact_plan, &mut placed);
+                exact.push((base.address() + parcel.add(&placed) as u64, exact_plan));
+                self.use_room(step, *idx, exact_plan, &mut used);
+            }
+            self.rows.kernels.place(&step.plan, &mut first);
+            launches.push((base.address() + parcel.add(&first) as u64, step, exact));
+        }
+        base.write(0, parcel.bytes())?;
+        for (sets, step, exact) in launches {
+            self.launch(sets, &step.plan, step)?;
+            exact.into_iter().try_for_each(|(set, plan)| self.launch(set, plan, step))?;
+        }
+        let numbers = answers.read(0, self.answers.len)?;
+        Ok(self.answers.partials(&numbers, &self.sets, self.rows))
+    }
+
+    /// Sets most of whose rows have to be looked at share the read of all rows; the others go their own way, and those
+    /// without any stale row nowhere.
+    fn steps(&self) -> Result<Vec<Step>, GpuError> {
+        let kernels = self.rows.kernels;
+        let listed = |set: &SetInRound<'_>| {
+            set.stale.filter(|stale| (stale.n as f64) < LISTED_SHARE_MAX * self.rows.n_rows as f64)
+        };
+        let with_idx = || self.sets.iter().enumerate();
+        let dense: Vec<(usize, &Centroids)> =
+            with_idx().filter(|(_, set)| listed(set).is_none()).map(|(idx, set)| (idx, set.centroids)).collect();
+        let mut plans: Vec<(Plan, Option<RowsListed>)> =
+            kernels.plan(&dense, self.with_sums).into_iter().map(|plan| (plan, None)).collect();
+        for (idx, set) in with_idx() {
+            if let Some(stale) = listed(set).filter(|stale| stale.n > 0) {
+                plans.push((kernels.plan_of(idx, set.centroids, self.with_sums, Parts::One), Some(stale)));
+            }
+        }
+        let step = |(plan, list): (Plan, Option<RowsListed>)| {
+            let n_rows = list.map_or(self.rows.n_rows, |list| list.n);
+            let (n_blocks, unsure_room) = kernels.grid(self.rows.gpu.as_ref(), &plan, n_rows)?;
+            let exact = |idx: &usize| kernels.plan_of(*idx, self.sets[*idx].centroids, self.with_sums, Parts::Two);
+            let exact = plan.sets.iter().map(exact).collect();
+            Ok(Step { plan, list, n_blocks, unsure_room, exact })
+        };
+        plans.into_iter().map(step).collect()
+    }
+
+    fn room(&self, steps: &[Step]) -> Room {
+        let mut room = Room::default();
+        for step in steps {
+            let sets = step.plan.sets.iter().zip(&step.exact);
+            sets.for_each(|(idx, exact)| self.use_room(step, *idx, exact, &mut room));
+        }
+        room
+    }
+
+    /// Goes on by what a set of a step needs. The exact kernel takes over what the first one is done with.
+    fn use_room(&self, step: &Step, idx: usize, exact: &Plan, room: &mut Room) {
+        let n_blocks = step.n_blocks as usize;
+        if step.plan.has_shared_sums() || exact.has_shared_sums() {
+            room.n_block_sums += n_blocks * self.sets[idx].centroids.values().len();
+        }
+        room.n_unsure += n_blocks * step.unsure_room;
+        room.n_counters += n_blocks;
+    }
+
+    fn pack(&self, set: &SetInRound<'_>) -> [PackedCentroids; 2] {
+        [Parts::One, Parts::Two]
+            .map(|parts| PackedCentroids::new(set.centroids, self.rows.kernels.n_steps(), self.scale, parts))
+    }
+
+    /// Adds what is remembered of a set, and where its answer goes.
+    fn told(&self, idx: usize, told: LloydSet, answers: &Buffer<u64>) -> LloydSet {
+        let set = &self.sets[idx];
+        let weights = answers.at(self.answers.firsts[idx]);
+        let sums = weights + (WEIGHT_LIMBS * set.centroids.n_clusters() * size_of::<u64>()) as u64;
+        LloydSet {
+            labels: set.labels,
+            until: set.until,
+            way: set.way,
+            is_filled: u32::from(set.is_filled),
+            sums: if self.with_sums { sums } else { 0 },
+            weights,
+            ..told
+        }
+    }
+
+    fn launch(&self, sets: u64, plan: &Plan, step: &Step) -> Result<(), GpuError> {
+        let mut pass = self.rows.pass(self.scale);
+        (pass.sets, pass.unsure_room) = (sets, step.unsure_room as u32);
+        if let Some(list) = step.list {
+            (pass.list, pass.n_listed) = (list.rows, list.n_listed);
+        }
+        self.rows.kernels.launch(self.rows.gpu.as_ref(), plan, step.n_blocks, pass)
+    }
+}
+
+/// What a set takes in a parcel, once, with all that lines it up.
+fn parcel_bytes((packed, set): (&PackedCentroids, &SetInRound<'_>)) -> usize {
+    let n_floats = packed.half_norms.len() + set.centroids.values().len();
+    size_of_val(&packed.fragments[..]) + n_floats * size_of::<f32>() + size_of::<LloydSet>() + 4 * 16
+}
+
+/// Bits of the lower of the two limbs that a value is taken apart into before it is weighed (kernels/sums.cuh).
+const HIGH_LIMB_SHIFT: u32 = 21;
+
+/// Where the answers of sets are in one buffer: weights, then sums.
+struct Answers {
+    firsts: Vec<usize>,
+    len: usize,
+    with_sums: bool,
+}
+
+impl Answers {
+    fn new(sets: &[SetInRound<'_>], with_sums: bool) -> Self {
+        let mut len = 0;
+        let mut place = |set: &SetInRound<'_>| {
+            let n_sums = if with_sums { SUM_LIMBS * set.centroids.values().len() } else { 0 };
+            let first = len;
+            len += WEIGHT_LIMBS * set.centroids.n_clusters() + n_sums;
+            first
+        };
+        let firsts = sets.iter().map(&mut place).collect();
+        Self { firsts, len, with_sums }
+    }
+
+    fn partials(&self, numbers: &[u64], sets: &[SetInRound<'_>], rows: &DeviceRows) -> Vec<Partial> {
+        let has_weights = rows.weights.is_some();
+        // The limbs of a sum: 32 bits, then what is above them with its sign.
+        let whole = |low: u64, high: u64| i128::from(low) + (i128::from(high as i64) << 32);
+        let partial = |(set, first): (&SetInRound<'_>, &usize)| {
+            let (n, n_values) = (set.centroids.n_clusters(), set.centroids.values().len());
+            let (weights, sums) = numbers[*first..].split_at(WEIGHT_LIMBS * n);
+            let mut partial = Partial::empty(n, rows.n_features);
+            for cluster in 0..n {
+                let count = weights[cluster];
+                // A change of the count may be negative; it is added to another count modulo 2^64.
+                partial.counts[cluster] = count;
+                partial.weights[cluster] = match has_weights {
+                    true => whole(weights[n + cluster], weights[2 * n + cluster]),
+                    false => i128::from(count as i64),
+                };
+            }
+            if self.with_sums {
+                for (value, sum) in partial.sums.iter_mut().enumerate() {
+                    let limb = |idx: usize| sums[idx * n_values + value];
+                    *sum = if rows.has_one_limb() { i128::from(limb(0) as i64) } else { whole(limb(0), limb(1)) };
+                    if has_weights {
+                        *sum += whole(limb(2), limb(3)) << HIGH_LIMB_SHIFT;
+                    }
+                }
+            }
+            partial
+        };
+        sets.iter().zip(&self.firsts).map(partial).collect()
+    }
+}
