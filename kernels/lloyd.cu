@@ -1,9 +1,9 @@
-// A Lloyd pass: each row's nearest centroid, and the sums of the rows that changed theirs, in one read of the rows.
+// A Lloyd pass: each row's nearest centroid, in one read of the rows, and which rows changed theirs.
 //
-// Two kernels make a pass. `lloyd_*` compares rows in float16 and settles those whose winner leads by more than the error
-// that the host bounds (`lead_per_norm`, `lead_min`). `exact_*` looks at the few rows that are left with twice the digits,
-// and by float64 distances where those do not tell either. So labels are the float64 argmin, the lowest centroid on ties,
-// and sums are integers: the same bits as on every other engine, in whatever order blocks come.
+// `lloyd_*` compares rows in float16 and settles those whose winner leads by more than the error that the host bounds
+// (`lead_per_norm`, `lead_min`). `exact_*` looks at the few rows that are left with twice the digits, and by float64 distances
+// where those do not tell either. So labels are the float64 argmin, the lowest centroid on ties, as on every other engine.
+// What moves is then summed by moves.cu.
 #pragma once
 #include "settle.cuh"
 
@@ -25,7 +25,7 @@ template <int PARTS>
 __device__ inline RowList row_list(const LloydPass& pass) {
     if (PARTS == 2) {
         const LloydSet& set = pass.sets[0];
-        return {set.unsure + static_cast<size_t>(blockIdx.x) * pass.unsure_room, set.n_unsure[blockIdx.x], 0, 1};
+        return {set.unsure + static_cast<size_t>(blockIdx.x) * pass.room, set.n_unsure[blockIdx.x], 0, 1};
     }
     if (pass.list == nullptr) return {nullptr, pass.n_rows, blockIdx.x, gridDim.x};
     return {pass.list, *pass.n_listed, blockIdx.x, gridDim.x};
@@ -46,26 +46,25 @@ __device__ inline void rows_of_quad(const float* (&rows)[2 * TILES], const Lloyd
 template <int STEPS, int TILES, int PARTS, bool IS_STREAMED>
 __device__ inline void lloyd_pass(const LloydPass& pass) {
     constexpr u32 ROWS = 16 * TILES, ROWS_OF_BLOCK = ROWS * WARPS;
-    constexpr u32 GROUPS_BETWEEN_EMPTYINGS = ROWS_BETWEEN_EMPTYINGS / ROWS_OF_BLOCK;
-    const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     const RowList list = row_list<PARTS>(pass);
     if (PARTS == 2 && list.n == 0) return;
-    u32* words = reinterpret_cast<u32*>(shared_memory);
-    Move* moves = reinterpret_cast<Move*>(words + pass.n_shared_words) + warp * LANES;
-    u32* n_unsure = words + pass.n_shared_words + WARPS * LANES * 3;
-    for (u32 idx = threadIdx.x; idx < pass.n_shared_words; idx += THREADS) words[idx] = 0;
-    for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) n_unsure[idx] = 0;
+    Counters* counters = reinterpret_cast<Counters*>(shared_memory);
+    const float* words = reinterpret_cast<const float*>(shared_memory);
+    for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) {
+        counters[idx] = {0, PARTS == 1 ? 0 : pass.sets[idx].n_moves[blockIdx.x]};
+    }
     if constexpr (!IS_STREAMED) {
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
             const LloydSet& set = pass.sets[idx];
-            fetch_tiles<STEPS, PARTS>(shared_memory + set.shared_fragments, reinterpret_cast<float*>(words + set.shared_norms),
-                                      set, 0, set.n_tiles);
+            fetch_tiles<STEPS, PARTS>(shared_memory + set.shared_fragments,
+                                      reinterpret_cast<float*>(shared_memory) + set.shared_norms, set, 0, set.n_tiles);
         }
         wait_for_copies<0>();
     }
     __syncthreads();
     const u32 n_groups = (list.n + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
     // Thread t of quad g has row 8t + g of its warp.
+    const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     const u32 own = warp * ROWS + lane % 4 * 8 + lane / 4;
     const bool has_row = lane % 4 < 2 * TILES;
     uint4* stage = PARTS == 1 && pass.shared_stage != NOWHERE
@@ -78,8 +77,6 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
     if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
     close_copies();
     u32 row_next = list.at((list.first_group + list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
-    bool is_first = true, has_changed = false;
-    u32 n_added = 0;
     for (u32 group = list.first_group; group < n_groups; group += list.groups_apart) {
         HalfRows<STEPS, TILES, PARTS> half;
         wait_for_copies<0>();
@@ -99,25 +96,17 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
             if constexpr (IS_STREAMED) {
                 compare_streamed<STEPS, TILES, PARTS>(nearest, half, pass, set);
             } else {
-                compare<STEPS, TILES, PARTS>(nearest, half, shared_memory + set.shared_fragments,
-                                             reinterpret_cast<const float*>(words + set.shared_norms), 0, set.n_tiles);
+                compare<STEPS, TILES, PARTS>(nearest, half, shared_memory + set.shared_fragments, words + set.shared_norms, 0,
+                                             set.n_tiles);
             }
             nearest.finish();
-            Found found = found_by_lane(nearest, half, row_now, exists_now);
-            has_changed |= settle<PARTS>(pass, set, found, moves, n_unsure + idx);
-        }
-        if (++n_added % GROUPS_BETWEEN_EMPTYINGS == 0) {
-            if (__syncthreads_or(has_changed)) {
-                empty_limbs(pass, is_first, false);
-                is_first = has_changed = false;
-                __syncthreads();
-            }
+            settle<PARTS>(pass, set, found_by_lane(nearest, half, row_now, exists_now), counters[idx]);
         }
     }
     __syncthreads();
-    empty_limbs(pass, is_first, true);
-    if constexpr (PARTS == 1) {
-        for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) pass.sets[idx].n_unsure[blockIdx.x] = n_unsure[idx];
+    for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) {
+        if (PARTS == 1) pass.sets[idx].n_unsure[blockIdx.x] = counters[idx].n_unsure;
+        pass.sets[idx].n_moves[blockIdx.x] = counters[idx].n_moves;
     }
 }
 
@@ -126,17 +115,17 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const __grid_constant__ LloydPass pass) {       \
         lloyd_pass<N_FEATURES / 16, TILES, PARTS, IS_STREAMED>(pass);                                                  \
     }
-#define LLOYD_KERNELS(N, TILES, EXACT_TILES, BLOCKS)                                                                   \
+#define LLOYD_KERNELS(N, TILES, BLOCKS, EXACT_TILES, EXACT_BLOCKS)                                                                \
     LLOYD_KERNEL(lloyd_##N, N, TILES, 1, false, BLOCKS)                                                                \
     LLOYD_KERNEL(lloyd_streamed_##N, N, TILES, 1, true, BLOCKS)                                                        \
-    LLOYD_KERNEL(exact_##N, N, EXACT_TILES, 2, false, BLOCKS)                                                          \
-    LLOYD_KERNEL(exact_streamed_##N, N, EXACT_TILES, 2, true, BLOCKS)
+    LLOYD_KERNEL(exact_##N, N, EXACT_TILES, 2, false, EXACT_BLOCKS)                                                     \
+    LLOYD_KERNEL(exact_streamed_##N, N, EXACT_TILES, 2, true, EXACT_BLOCKS)
 
-LLOYD_KERNELS(16, 2, 2, 2)
-LLOYD_KERNELS(32, 2, 2, 2)
-LLOYD_KERNELS(48, 2, 1, 2)
-LLOYD_KERNELS(64, 2, 1, 2)
-LLOYD_KERNELS(96, 2, 1, 1)
-LLOYD_KERNELS(128, 2, 1, 1)
-LLOYD_KERNELS(192, 1, 1, 1)
-LLOYD_KERNELS(256, 1, 1, 1)
+LLOYD_KERNELS(16, 2, 3, 2, 2)
+LLOYD_KERNELS(32, 2, 2, 2, 2)
+LLOYD_KERNELS(48, 2, 2, 1, 2)
+LLOYD_KERNELS(64, 2, 2, 1, 2)
+LLOYD_KERNELS(96, 2, 1, 1, 1)
+LLOYD_KERNELS(128, 2, 1, 1, 1)
+LLOYD_KERNELS(192, 1, 1, 1, 1)
+LLOYD_KERNELS(256, 1, 1, 1, 1)

@@ -4,6 +4,13 @@
 
 constexpr u32 NOWHERE = 0xffffffffu;
 
+/// A row that changed its cluster.
+struct Move {
+    u32 row;
+    u32 to;
+    u32 from;  // NOWHERE if it was in none
+};
+
 /// One set of centroids.
 struct LloydSet {
     const uint4* fragments;   // n_tiles x steps x 32 lanes: for lane (g, t) of centroid 8 tile + g, features 16 step + 4t ..
@@ -11,17 +18,14 @@ struct LloydSet {
     const float* centroids;   // n_clusters x n_features
     u16* labels;              // n_rows; null where nothing is remembered
     float* until;             // n_rows
-    u64* sums;                // 4 limbs x n_clusters x n_features; null where only weights are asked for
-    u64* weights;             // 3 limbs x n_clusters: counts, then weights in two limbs
-    i64* block_sums;          // blocks x n_clusters x n_features: what each block has added so far
-    u32* unsure;              // blocks x unsure_room: the rows that the exact kernel has to look at
+    u32* unsure;              // blocks x room: the rows that the exact kernel has to look at
     u32* n_unsure;            // blocks
+    Move* moves;              // blocks x room: the rows that changed their label
+    u32* n_moves;             // blocks
     u32 n_clusters;
     u32 n_tiles;
     u32 shared_fragments;     // where they are in shared memory, in 16 bytes
-    u32 shared_norms;         // in 4 bytes, as those that follow
-    u32 shared_counts;        // NOWHERE if rows are counted in global memory
-    u32 shared_sums;          // low limbs, then high limbs; NOWHERE if they are added in global memory
+    u32 shared_norms;         // in 4 bytes
     float lead_per_norm;
     float lead_min;
     float way;                // where marks are counted from
@@ -30,8 +34,6 @@ struct LloydSet {
 
 struct LloydPass {
     const float* rows;        // n_rows x stride
-    const u64* row_weights;   // null where rows have none
-    const float* per_unit;    // n_features
     const u32* list;          // the rows to look at; null for all
     const u32* n_listed;
     const LloydSet* sets;
@@ -39,14 +41,12 @@ struct LloydPass {
     u32 n_rows;
     u32 stride;
     u32 n_features;
-    u32 n_shared_words;       // of shared memory, in 4 bytes: sums and counts, cleared before anything is added
-    u32 shared_stage;         // where rows are staged, in 16 bytes; NOWHERE if there is no room for that
+    u32 shared_stage;         // where rows are staged in shared memory, in 16 bytes; NOWHERE if there is no room for that
     u32 tiles_together;       // of a streamed set, in shared memory at a time
-    u32 unsure_room;          // rows of a block in the list of unsure ones
-    u32 has_one_limb;         // no sum of these rows needs more than 64 bits
+    u32 room;                 // rows of a block
     float scale;              // a power of two; float16 parts are of rows times this
     float per_scale;
     u32 padding;
 };
 
-static_assert(sizeof(LloydSet) == 120 && sizeof(LloydPass) == 96, "the host has the same structures");
+static_assert(sizeof(LloydSet) == 104 && sizeof(LloydPass) == 72, "the host has the same structures");

@@ -1,7 +1,6 @@
 // What follows from a row's nearest centroids: whether they are certain, what is remembered, what moves.
 #pragma once
 #include "nearest.cuh"
-#include "sums.cuh"
 
 /// Relative slack of a mark; the same on every engine.
 constexpr float SLACK = 1.0f / (1 << 20);
@@ -81,7 +80,7 @@ __device__ inline u32 decide_between(const float* row, const LloydSet& set, u32 
 }
 
 /// Remembers a row's label and its mark; the label that it had, or NOWHERE.
-__device__ inline u32 remember(const LloydPass& pass, const LloydSet& set, const Found& found, u32 label, float gap) {
+__device__ inline u32 remember(const LloydSet& set, const Found& found, u32 label, float gap) {
     if (set.labels == nullptr) return NOWHERE;
     u32 from = set.is_filled != 0 ? set.labels[found.row] : NOWHERE;
     set.labels[found.row] = static_cast<u16>(label);
@@ -89,48 +88,48 @@ __device__ inline u32 remember(const LloydPass& pass, const LloydSet& set, const
     return from;
 }
 
-/// Moves the rows that changed their label; whether there were any.
-__device__ inline bool move_changed(const LloydPass& pass, const LloydSet& set, const Move& move, bool has_moved, Move* moves) {
-    u32 moved = __ballot_sync(ALL_LANES, has_moved);
-    if (moved == 0) return false;
-    if (has_moved) {
-        moves[__popc(moved & ((1u << threadIdx.x % LANES) - 1))] = move;
-        move_weight(pass, set, move);
-    }
-    __syncwarp();
-    if (set.sums != nullptr) move_rows(pass, set, moves, __popc(moved));
-    __syncwarp();
-    return true;
+/// Appends an entry of each lane that has one to the block's part of a list in global memory, `n` being in shared memory.
+template <typename T>
+__device__ inline void append(T* list, u32* n, bool has_entry, const T& entry) {
+    const u32 lane = threadIdx.x % LANES;
+    u32 entries = __ballot_sync(ALL_LANES, has_entry);
+    if (entries == 0) return;
+    u32 place = 0;
+    if (lane == 0) place = atomicAdd(n, static_cast<u32>(__popc(entries)));
+    place = __shfl_sync(ALL_LANES, place, 0) + __popc(entries & ((1u << lane) - 1));
+    if (has_entry) list[place] = entry;
 }
 
-/// What comes after a warp's rows have been compared with a set; whether a sum has changed. With PARTS == 1 the rows whose
-/// winner is not certain are put down for the exact kernel; with PARTS == 2 they are decided here, by float64 distances.
+/// How many entries a block has put down for a set, in shared memory.
+struct Counters {
+    u32 n_unsure;
+    u32 n_moves;
+};
+
+/// What comes after a warp's rows have been compared with a set. With PARTS == 1 the rows whose winner is not certain are
+/// put down for the exact kernel; with PARTS == 2 they are decided here, by float64 distances.
 template <int PARTS>
-__device__ inline bool settle(const LloydPass& pass, const LloydSet& set, const Found& found, Move* moves, u32* n_unsure) {
-    const u32 lane = threadIdx.x % LANES;
+__device__ inline void settle(const LloydPass& pass, const LloydSet& set, const Found& found, Counters& counters) {
+    const size_t first_of_block = static_cast<size_t>(blockIdx.x) * pass.room;
     float error = fmaf(found.norm, set.lead_per_norm, set.lead_min);
     float lead = found.first - found.second;
     // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
     bool is_certain = lead > error;
+    bool is_unsure = found.exists && !is_certain;
     u32 label = found.winner;
-    u32 unsure = __ballot_sync(ALL_LANES, found.exists && !is_certain);
-    if (PARTS == 1 && unsure != 0) {
-        u32 place = 0;
-        if (lane == 0) place = atomicAdd(n_unsure, static_cast<u32>(__popc(unsure)));
-        place = __shfl_sync(ALL_LANES, place, 0) + __popc(unsure & ((1u << lane) - 1));
-        if (unsure >> lane & 1) set.unsure[static_cast<size_t>(blockIdx.x) * pass.unsure_room + place] = found.row;
-    }
-    if (PARTS == 2 && unsure != 0) {
+    if constexpr (PARTS == 1) {
+        append(set.unsure + first_of_block, &counters.n_unsure, is_unsure, found.row);
+    } else {
         const float* row = pass.rows + static_cast<size_t>(found.row) * pass.stride;
-        bool are_two = found.exists && !is_certain && found.first - found.third > error;
+        bool are_two = is_unsure && found.first - found.third > error;
         if (are_two) label = decide_between(row, set, pass.n_features, found.winner, found.runner_up);
-        unsure = __ballot_sync(ALL_LANES, found.exists && !is_certain && !are_two);
-        while (unsure != 0) {
-            u32 source = static_cast<u32>(__ffs(unsure)) - 1;
+        u32 undecided = __ballot_sync(ALL_LANES, is_unsure && !are_two);
+        while (undecided != 0) {
+            u32 source = static_cast<u32>(__ffs(undecided)) - 1;
             u32 row_there = __shfl_sync(ALL_LANES, found.row, source);
             u32 decided = decide(pass.rows + static_cast<size_t>(row_there) * pass.stride, set, pass.n_features);
-            if (lane == source) label = decided;
-            unsure &= unsure - 1;
+            if (threadIdx.x % LANES == source) label = decided;
+            undecided &= undecided - 1;
         }
     }
     bool is_settled = found.exists && (PARTS == 2 || is_certain);
@@ -140,7 +139,7 @@ __device__ inline bool settle(const LloydPass& pass, const LloydSet& set, const 
         // from being taken too small; the estimate's own error is taken off.
         float mean_square = fmaxf(found.norm - found.first - found.second + (error + error), SMALLEST_NORMAL);
         float gap = (lead - error) * rsqrtf(mean_square) * (1.0f - 1.0f / 1024.0f) * pass.per_scale;
-        from = remember(pass, set, found, label, is_certain ? gap : 0.0f);
+        from = remember(set, found, label, is_certain ? gap : 0.0f);
     }
-    return move_changed(pass, set, Move{found.row, label, from}, is_settled && from != label, moves);
+    append(set.moves + first_of_block, &counters.n_moves, is_settled && from != label, Move{found.row, label, from});
 }

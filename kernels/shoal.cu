@@ -1,4 +1,5 @@
 // All kernels, compiled together into one image.
 #include "lloyd.cu"
+#include "moves.cu"
 #include "pairs.cu"
 #include "stale.cu"

@@ -133,7 +133,12 @@ struct Named {
 
 const Named KERNELS[] = {
     LLOYD(16), LLOYD(32), LLOYD(48), LLOYD(64), LLOYD(96), LLOYD(128), LLOYD(192), LLOYD(256),
+    {"add_moves", call<const Moves, add_moves>},
+    {"add_moves_weighted", call<const Moves, add_moves_weighted>},
+    {"add_moves_in_global", call<const Moves, add_moves_in_global>},
+    {"add_moves_weighted_in_global", call<const Moves, add_moves_weighted_in_global>},
     {"list_stale", call<const StaleRows, list_stale>},
+    {"place_rows", call<const PlacedRows, place_rows>},
     {"add_pairs", call<const Pairs, add_pairs>},
 };
 

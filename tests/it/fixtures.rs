@@ -71,7 +71,7 @@ impl Table {
 
 /// A GPU that is emulated, with so little shared memory that a few dozen centroids of many features have to be streamed.
 pub(crate) fn gpu() -> Arc<dyn Device> {
-    Arc::new(CudaDevice::new(Arc::new(EmulatedGpu::new(1 << 30, 64 << 10)), device(2)))
+    Arc::new(CudaDevice::new(Arc::new(EmulatedGpu::new(1 << 30, 68 << 10)), device(2)))
 }
 
 /// A device for several owners.

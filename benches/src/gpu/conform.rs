@@ -23,7 +23,12 @@ pub(crate) fn run(cpu: &CpuDevice, gpu: &CudaDevice, n_rows: usize) -> Result<()
         let mut sets = Vec::new();
         for n_clusters in N_CLUSTERS {
             let centroids = Centroids::from_rows(rows.rows().take(n_clusters))?;
-            check_pass(&format!("{n_features} features, {n_clusters} clusters"), &*on_cpu, &*on_gpu, &[centroids.clone()])?;
+            check_pass(
+                &format!("{n_features} features, {n_clusters} clusters"),
+                &*on_cpu,
+                &*on_gpu,
+                &[centroids.clone()],
+            )?;
             sets.push(centroids);
         }
         check_pass(&format!("{n_features} features, all sets"), &*on_cpu, &*on_gpu, &sets)?;

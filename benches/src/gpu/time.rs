@@ -162,8 +162,7 @@ impl Loaded {
             check_partial(&format!("set {idx}"), expected, &actual)?;
         }
         self.device.forget();
-        let mut fits: Vec<Lloyd> =
-            sets.into_iter().map(|set| Lloyd::new(set, units.clone(), PASSES, 0.0)).collect();
+        let mut fits: Vec<Lloyd> = sets.into_iter().map(|set| Lloyd::new(set, units.clone(), PASSES, 0.0)).collect();
         let mut passes = Vec::new();
         for _ in 0..PASSES {
             fits.retain(|fit| fit.progress() == Progress::Continue);

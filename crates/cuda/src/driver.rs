@@ -131,9 +131,8 @@ impl Gpu for CudaGpu {
         self.bind()?;
         let function = self.function(kernel)?;
         // SAFETY: the function is there.
-        let n_blocks = unsafe {
-            result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes)
-        };
+        let n_blocks =
+            unsafe { result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes) };
         Ok(n_blocks.map_err(failed("tell its occupancy"))? as u32)
     }
 

@@ -11,6 +11,7 @@
 mod driver;
 mod gpu;
 mod lloyd;
+mod moves;
 mod packed;
 mod passes;
 mod round;

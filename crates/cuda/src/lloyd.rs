@@ -1,6 +1,6 @@
 //! How a Lloyd pass is put to the GPU: which kernels, what lies where in shared memory, and what a launch is told.
 
-use crate::gpu::{Gpu, GpuError, Launch, NULL, Parcel};
+use crate::gpu::{Gpu, GpuError, Launch, Parcel};
 use crate::packed::{PackedCentroids, Parts, STEP};
 use bytemuck::{Pod, Zeroable};
 use shoal_domain::Centroids;
@@ -14,17 +14,14 @@ pub(crate) struct LloydSet {
     pub(crate) centroids: u64,
     pub(crate) labels: u64,
     pub(crate) until: u64,
-    pub(crate) sums: u64,
-    pub(crate) weights: u64,
-    pub(crate) block_sums: u64,
     pub(crate) unsure: u64,
     pub(crate) n_unsure: u64,
+    pub(crate) moves: u64,
+    pub(crate) n_moves: u64,
     pub(crate) n_clusters: u32,
     pub(crate) n_tiles: u32,
     pub(crate) shared_fragments: u32,
     pub(crate) shared_norms: u32,
-    pub(crate) shared_counts: u32,
-    pub(crate) shared_sums: u32,
     pub(crate) lead_per_norm: f32,
     pub(crate) lead_min: f32,
     pub(crate) way: f32,
@@ -36,8 +33,6 @@ pub(crate) struct LloydSet {
 #[repr(C)]
 pub(crate) struct LloydPass {
     pub(crate) rows: u64,
-    pub(crate) row_weights: u64,
-    pub(crate) per_unit: u64,
     pub(crate) list: u64,
     pub(crate) n_listed: u64,
     pub(crate) sets: u64,
@@ -45,17 +40,15 @@ pub(crate) struct LloydPass {
     pub(crate) n_rows: u32,
     pub(crate) stride: u32,
     pub(crate) n_features: u32,
-    pub(crate) n_shared_words: u32,
     pub(crate) shared_stage: u32,
     pub(crate) tiles_together: u32,
-    pub(crate) unsure_room: u32,
-    pub(crate) has_one_limb: u32,
+    pub(crate) room: u32,
     pub(crate) scale: f32,
     pub(crate) per_scale: f32,
     pub(crate) padding: u32,
 }
 
-const _: () = assert!(size_of::<LloydSet>() == 120 && size_of::<LloydPass>() == 96);
+const _: () = assert!(size_of::<LloydSet>() == 104 && size_of::<LloydPass>() == 72);
 
 /// The kernel that lists stale rows, as kernels/stale.cu has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -83,7 +76,7 @@ const fn family(n_features: usize, tiles: usize, blocks: usize) -> Family {
 }
 
 const FAMILIES: [Family; 8] = [
-    family(16, 2, 2),
+    family(16, 2, 3),
     family(32, 2, 2),
     family(48, 2, 2),
     family(64, 2, 2),
@@ -95,8 +88,9 @@ const FAMILIES: [Family; 8] = [
 /// Most features of a row.
 const MAX_FEATURES: usize = 256;
 const WARPS: usize = 8;
-/// Lists of moves of a block: of each warp 32, of three numbers.
-const MOVES_WORDS: usize = WARPS * 32 * 3;
+/// Centroids of a tile product, and bytes of their half norms.
+const TILE: usize = 8;
+const NORMS_BYTES: usize = TILE * size_of::<f32>();
 /// Shared memory that the system takes of each block.
 const RESERVED_BYTES: usize = 1024;
 /// A streamed set's tiles in shared memory at a time, in bytes, at most; as many are on their way.
@@ -107,7 +101,6 @@ const NOWHERE: u32 = u32::MAX;
 /// The kernels for rows of some number of features.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LloydKernels {
-    n_features: usize,
     family: Family,
     /// Shared memory that a block may take, first so that as many as can share a multiprocessor.
     shared_bytes: [usize; 2],
@@ -123,23 +116,16 @@ pub(crate) struct Plan {
     fragment_bytes: usize,
     is_streamed: bool,
     stage_bytes: usize,
-    /// Words that are summed.
-    n_words: usize,
-    has_sums: bool,
 }
 
 impl Plan {
+    /// Before it there are two counters for each set.
     fn stage_at(&self) -> usize {
-        ((self.n_words + MOVES_WORDS + self.sets.len()) * 4).next_multiple_of(16)
+        (self.sets.len() * 2 * size_of::<u32>()).next_multiple_of(16)
     }
 
     fn shared_bytes(&self) -> usize {
         self.stage_at() + self.stage_bytes + self.fragment_bytes
-    }
-
-    /// Whether blocks add sums in shared memory, and so need sums of their own.
-    pub(crate) fn has_shared_sums(&self) -> bool {
-        self.has_sums
     }
 }
 
@@ -149,7 +135,7 @@ impl LloydKernels {
         let family = family.ok_or(GpuError::TooManyFeatures { n_features, max: MAX_FEATURES })?;
         let all = gpu.shared_bytes_max();
         let shared = (all + RESERVED_BYTES) / family.blocks - RESERVED_BYTES;
-        Ok(Self { n_features, family, shared_bytes: [shared, all] })
+        Ok(Self { family, shared_bytes: [shared, all] })
     }
 
     /// Steps of the kernels' tile products.
@@ -163,7 +149,7 @@ impl LloydKernels {
     }
 
     fn tile_bytes(&self, parts: Parts) -> usize {
-        self.n_steps() * parts.step_words() * 16 + 32
+        self.n_steps() * parts.step_words() * 16 + NORMS_BYTES
     }
 
     fn stage_bytes(&self) -> usize {
@@ -172,89 +158,64 @@ impl LloydKernels {
 
     /// Tiles of a streamed set that lie in shared memory at a time.
     fn tiles_together(&self, parts: Parts) -> usize {
-        let stage = self.stage_bytes();
         let [_, all] = self.shared_bytes;
-        let room = all.saturating_sub((MOVES_WORDS + 1) * 4 + 16 + if all > 2 * stage { stage } else { 0 });
-        ((room / 2).min(STREAMED_BYTES_MAX) / self.tile_bytes(parts)).max(1)
+        let stage = Some(self.stage_bytes()).filter(|stage| 2 * stage < all).unwrap_or(0);
+        (((all - stage - 16) / 2).min(STREAMED_BYTES_MAX) / self.tile_bytes(parts)).max(1)
     }
 
     /// Spreads sets over launches: as many together as shared memory holds.
-    pub(crate) fn plan(&self, sets: &[(usize, &Centroids)], with_sums: bool) -> Vec<Plan> {
+    pub(crate) fn plan(&self, sets: &[(usize, &Centroids)]) -> Vec<Plan> {
         let mut plans: Vec<Plan> = Vec::new();
         for (idx, set) in sets {
-            let alone = self.plan_of(*idx, set, with_sums, Parts::One);
-            let last = plans.last_mut().filter(|last| !last.is_streamed && !alone.is_streamed);
-            let joined = last.as_ref().map(|last| Plan {
-                sets: [&last.sets[..], &[*idx]].concat(),
-                fragment_bytes: last.fragment_bytes + alone.fragment_bytes,
-                n_words: last.n_words + alone.n_words,
-                ..(**last).clone()
-            });
-            let fits = |joined: &Plan| {
-                joined.has_sums == alone.has_sums
-                    && joined.stage_bytes == alone.stage_bytes
-                    && joined.shared_bytes() <= self.shared_bytes[0]
-            };
-            match (last, joined) {
-                (Some(last), Some(joined)) if fits(&joined) => *last = joined,
-                _ => plans.push(alone),
+            let alone = self.plan_of(*idx, set, Parts::One);
+            if let Some(last) = plans.last_mut() {
+                let fragment_bytes = last.fragment_bytes + alone.fragment_bytes;
+                let joined = Plan { sets: [&last.sets[..], &[*idx]].concat(), fragment_bytes, ..last.clone() };
+                let are_alike = !last.is_streamed && !alone.is_streamed && last.stage_bytes == alone.stage_bytes;
+                if are_alike && joined.shared_bytes() <= self.shared_bytes[0] {
+                    *last = joined;
+                    continue;
+                }
             }
+            plans.push(alone);
         }
         plans
     }
 
-    /// How a set is looked at alone: with all in shared memory if that holds it, with less otherwise.
-    pub(crate) fn plan_of(&self, idx: usize, set: &Centroids, with_sums: bool, parts: Parts) -> Plan {
-        let n_tiles = set.n_clusters().div_ceil(8);
-        let stages: &[usize] = if parts == Parts::One { &[self.stage_bytes(), 0] } else { &[0] };
-        let (n_counts, n_sums) = (set.n_clusters(), if with_sums { 2 * set.values().len() } else { 0 });
-        let words = [(n_counts + n_sums, with_sums), (n_counts, false), (0, false)];
-        let resident = (n_tiles * self.tile_bytes(parts), false);
+    /// How a set is looked at alone: with its fragments and staged rows in shared memory if that holds them, and with as
+    /// many blocks on a multiprocessor as there can be.
+    pub(crate) fn plan_of(&self, idx: usize, set: &Centroids, parts: Parts) -> Plan {
+        let resident = (set.n_clusters().div_ceil(TILE) * self.tile_bytes(parts), false);
         let streamed = (2 * self.tiles_together(parts) * self.tile_bytes(parts), true);
-        let mut plan = Plan {
+        let stages: &[usize] = if parts == Parts::One { &[self.stage_bytes(), 0] } else { &[0] };
+        let plan = |(fragment_bytes, is_streamed): (usize, bool), stage_bytes: usize| Plan {
             sets: vec![idx],
             parts,
-            fragment_bytes: streamed.0,
-            is_streamed: true,
-            stage_bytes: 0,
-            n_words: 0,
-            has_sums: false,
+            fragment_bytes,
+            is_streamed,
+            stage_bytes,
         };
-        for (fragment_bytes, is_streamed) in [resident, streamed] {
-            for stage_bytes in stages {
-                for (n_words, has_sums) in words {
-                    for limit in self.shared_bytes {
-                        let stage_bytes = *stage_bytes;
-                        plan = Plan { fragment_bytes, is_streamed, stage_bytes, n_words, has_sums, ..plan };
-                        if plan.shared_bytes() <= limit {
-                            return plan;
-                        }
-                    }
+        let choices =
+            [resident, streamed].into_iter().flat_map(|fragments| stages.iter().map(move |stage| (fragments, *stage)));
+        for (fragments, stage) in choices {
+            for limit in self.shared_bytes {
+                if plan(fragments, stage).shared_bytes() <= limit {
+                    return plan(fragments, stage);
                 }
             }
         }
-        plan
+        plan(streamed, 0)
     }
 
     /// Fills in where each set of a plan has its numbers in shared memory.
     pub(crate) fn place(&self, plan: &Plan, sets: &mut [LloydSet]) {
-        let mut next_word = 0;
         let mut next_byte = plan.stage_at() + plan.stage_bytes;
         for set in sets {
-            let (n_clusters, n_tiles) = (set.n_clusters as usize, set.n_tiles as usize);
-            (set.shared_counts, set.shared_sums) = (NOWHERE, NOWHERE);
-            if plan.n_words > 0 {
-                set.shared_counts = next_word as u32;
-                next_word += n_clusters;
-            }
-            if plan.has_sums {
-                set.shared_sums = next_word as u32;
-                next_word += 2 * n_clusters * self.n_features;
-            }
+            let n_tiles = set.n_tiles as usize;
+            let fragment_bytes = n_tiles * (self.tile_bytes(plan.parts) - NORMS_BYTES);
             set.shared_fragments = (next_byte / 16) as u32;
-            let fragment_bytes = n_tiles * (self.tile_bytes(plan.parts) - 32);
-            set.shared_norms = ((next_byte + fragment_bytes) / 4) as u32;
-            next_byte += fragment_bytes + n_tiles * 32;
+            set.shared_norms = ((next_byte + fragment_bytes) / size_of::<f32>()) as u32;
+            next_byte += fragment_bytes + n_tiles * NORMS_BYTES;
         }
     }
 
@@ -264,7 +225,7 @@ impl LloydKernels {
         format!("{kind}_{streamed}{}", self.family.n_features)
     }
 
-    /// Blocks of a plan's launch over so many rows at most, and how many rows each of them may leave unsure.
+    /// Blocks of a plan's launch over so many rows at most, and how many rows each of them takes at most.
     pub(crate) fn grid(&self, gpu: &dyn Gpu, plan: &Plan, n_rows: usize) -> Result<(u32, usize), GpuError> {
         let together = gpu.blocks_together(&self.kernel(plan), plan.shared_bytes())?.max(1);
         let n_groups = n_rows.div_ceil(self.rows_of_block()).max(1);
@@ -276,7 +237,6 @@ impl LloydKernels {
     pub(crate) fn launch(&self, gpu: &dyn Gpu, plan: &Plan, n_blocks: u32, pass: LloydPass) -> Result<(), GpuError> {
         let pass = LloydPass {
             n_sets: plan.sets.len() as u32,
-            n_shared_words: plan.n_words as u32,
             shared_stage: if plan.stage_bytes > 0 { (plan.stage_at() / 16) as u32 } else { NOWHERE },
             tiles_together: self.tiles_together(plan.parts) as u32,
             ..pass
@@ -288,8 +248,15 @@ impl LloydKernels {
     }
 }
 
-/// Puts what a launch has to know of a set into a parcel, whose first byte will be at `base`.
-pub(crate) fn describe(centroids: &Centroids, packed: &PackedCentroids, parcel: &mut Parcel, base: u64) -> LloydSet {
+/// Puts what a launch has to know of a set's centroids into a parcel, whose first byte will be at `base`. `lists` has the
+/// rest.
+pub(crate) fn describe(
+    centroids: &Centroids,
+    packed: &PackedCentroids,
+    lists: LloydSet,
+    parcel: &mut Parcel,
+    base: u64,
+) -> LloydSet {
     LloydSet {
         fragments: base + parcel.add(&packed.fragments) as u64,
         half_norms: base + parcel.add(&packed.half_norms) as u64,
@@ -298,7 +265,6 @@ pub(crate) fn describe(centroids: &Centroids, packed: &PackedCentroids, parcel: 
         n_tiles: packed.n_tiles() as u32,
         lead_per_norm: packed.lead_per_norm,
         lead_min: packed.lead_min,
-        labels: NULL,
-        ..LloydSet::zeroed()
+        ..lists
     }
 }

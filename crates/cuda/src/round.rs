@@ -2,8 +2,10 @@
 
 use crate::gpu::{Buffer, GpuError, Growing, Parcel};
 use crate::lloyd::{LloydSet, Plan, describe};
+use crate::moves::{MOVE_WORDS, MovesOfSet};
 use crate::packed::{PackedCentroids, Parts};
 use crate::rows::DeviceRows;
+use bytemuck::Zeroable;
 use shoal_clustering::Partial;
 use shoal_domain::Centroids;
 
@@ -40,9 +42,10 @@ pub(crate) struct SetInRound<'a> {
 pub(crate) struct Scratch {
     parcel: Growing<u8>,
     answers: Growing<u64>,
-    block_sums: Growing<i64>,
+    /// Rows and moves of each set, and how many each block has put down.
     unsure: Growing<u32>,
-    n_unsure: Growing<u32>,
+    moves: Growing<u32>,
+    counters: Growing<u32>,
 }
 
 impl Scratch {
@@ -50,9 +53,9 @@ impl Scratch {
         Self {
             parcel: Growing::new(),
             answers: Growing::new(),
-            block_sums: Growing::new(),
             unsure: Growing::new(),
-            n_unsure: Growing::new(),
+            moves: Growing::new(),
+            counters: Growing::new(),
         }
     }
 }
@@ -62,17 +65,25 @@ struct Step {
     plan: Plan,
     list: Option<RowsListed>,
     n_blocks: u32,
-    unsure_room: usize,
+    /// Rows of a block.
+    room: usize,
     /// One a set, in the order of the plan.
     exact: Vec<Plan>,
 }
 
-/// How much scratch launches need.
-#[derive(Default)]
-struct Room {
-    n_block_sums: usize,
-    n_unsure: usize,
-    n_counters: usize,
+impl Step {
+    /// Entries of a set's lists.
+    fn entries(&self) -> usize {
+        self.n_blocks as usize * self.room
+    }
+}
+
+/// What is launched after the first kernel, for one set.
+struct Rest<'s> {
+    /// Where the exact kernel finds its set.
+    set: u64,
+    plan: &'s Plan,
+    moves: MovesOfSet,
 }
 
 /// A question about some sets.
@@ -96,43 +107,54 @@ impl<'a> Round<'a> {
         let answers = scratch.answers.with_room(gpu, self.answers.len)?;
         answers.clear_first(self.answers.len)?;
         let steps = self.steps()?;
-        let room = self.room(&steps);
-        let block_sums = scratch.block_sums.with_room(gpu, room.n_block_sums)?;
-        let unsure = scratch.unsure.with_room(gpu, room.n_unsure)?;
-        let n_unsure = scratch.n_unsure.with_room(gpu, room.n_counters)?;
+        // Steps come one after the other, and share what they need besides.
+        let most =
+            |of: &dyn Fn(&Step) -> usize| steps.iter().map(|step| of(step) * step.plan.sets.len()).max().unwrap_or(0);
+        let unsure = scratch.unsure.with_room(gpu, most(&Step::entries))?;
+        let moves = scratch.moves.with_room(gpu, MOVE_WORDS * most(&Step::entries))?;
+        let counters = scratch.counters.with_room(gpu, 2 * most(&|step| step.n_blocks as usize))?;
         let packed: Vec<[PackedCentroids; 2]> = self.sets.iter().map(|set| self.pack(set)).collect();
-        let bytes: usize = packed.iter().flatten().zip(self.sets.iter().flat_map(|set| [set, set])).map(parcel_bytes).sum();
+        let of_sets = packed.iter().zip(&self.sets);
+        let bytes = of_sets.flat_map(|(packed, set)| packed.each_ref().map(|packed| parcel_bytes(packed, set))).sum();
         let base = scratch.parcel.with_room(gpu, bytes)?;
         let mut parcel = Parcel::default();
-        let mut used = Room::default();
         let mut launches = Vec::new();
         for step in &steps {
             let mut first: Vec<LloydSet> = Vec::new();
-            let mut exact: Vec<(u64, &Plan)> = Vec::new();
-            for (idx, exact_plan) in step.plan.sets.iter().zip(&step.exact) {
-                let scratch_of_set = |told: LloydSet| LloydSet {
-                    block_sums: block_sums.at(used.n_block_sums),
-                    unsure: unsure.at(used.n_unsure),
-                    n_unsure: n_unsure.at(used.n_counters),
-                    ..self.told(*idx, told, answers)
+            let mut rest: Vec<Rest<'_>> = Vec::new();
+            for (place, (idx, plan)) in step.plan.sets.iter().zip(&step.exact).enumerate() {
+                let set = &self.sets[*idx];
+                let counters = counters.at(2 * place * step.n_blocks as usize);
+                let lists = LloydSet {
+                    unsure: unsure.at(place * step.entries()),
+                    n_unsure: counters,
+                    moves: moves.at(MOVE_WORDS * place * step.entries()),
+                    n_moves: counters + u64::from(step.n_blocks) * size_of::<u32>() as u64,
+                    labels: set.labels,
+                    until: set.until,
+                    way: set.way,
+                    is_filled: u32::from(set.is_filled),
+                    ..LloydSet::zeroed()
                 };
-                let centroids = self.sets[*idx].centroids;
-                let [one, two] = packed[*idx].each_ref().map(|packed| {
-                    scratch_of_set(describe(centroids, packed, &mut parcel, base.address()))
-                });
+                let [one, two] = packed[*idx]
+                    .each_ref()
+                    .map(|packed| describe(set.centroids, packed, lists, &mut parcel, base.address()));
                 first.push(one);
                 let mut placed = [two];
-                self.rows.kernels.place(exact_plan, &mut placed);
-                exact.push((base.address() + parcel.add(&placed) as u64, exact_plan));
-                self.use_room(step, *idx, exact_plan, &mut used);
+                self.rows.kernels.place(plan, &mut placed);
+                let exact_set = base.address() + parcel.add(&placed) as u64;
+                rest.push(Rest { set: exact_set, plan, moves: self.moves(*idx, &lists, step, answers) });
             }
             self.rows.kernels.place(&step.plan, &mut first);
-            launches.push((base.address() + parcel.add(&first) as u64, step, exact));
+            launches.push((base.address() + parcel.add(&first) as u64, step, rest));
         }
         base.write(0, parcel.bytes())?;
-        for (sets, step, exact) in launches {
+        for (sets, step, rest) in launches {
             self.launch(sets, &step.plan, step)?;
-            exact.into_iter().try_for_each(|(set, plan)| self.launch(set, plan, step))?;
+            for Rest { set, plan, moves } in rest {
+                self.launch(set, plan, step)?;
+                crate::moves::launch(self.rows, &moves)?;
+            }
         }
         let numbers = answers.read(0, self.answers.len)?;
         Ok(self.answers.partials(&numbers, &self.sets, self.rows))
@@ -149,39 +171,20 @@ impl<'a> Round<'a> {
         let dense: Vec<(usize, &Centroids)> =
             with_idx().filter(|(_, set)| listed(set).is_none()).map(|(idx, set)| (idx, set.centroids)).collect();
         let mut plans: Vec<(Plan, Option<RowsListed>)> =
-            kernels.plan(&dense, self.with_sums).into_iter().map(|plan| (plan, None)).collect();
+            kernels.plan(&dense).into_iter().map(|plan| (plan, None)).collect();
         for (idx, set) in with_idx() {
             if let Some(stale) = listed(set).filter(|stale| stale.n > 0) {
-                plans.push((kernels.plan_of(idx, set.centroids, self.with_sums, Parts::One), Some(stale)));
+                plans.push((kernels.plan_of(idx, set.centroids, Parts::One), Some(stale)));
             }
         }
         let step = |(plan, list): (Plan, Option<RowsListed>)| {
             let n_rows = list.map_or(self.rows.n_rows, |list| list.n);
-            let (n_blocks, unsure_room) = kernels.grid(self.rows.gpu.as_ref(), &plan, n_rows)?;
-            let exact = |idx: &usize| kernels.plan_of(*idx, self.sets[*idx].centroids, self.with_sums, Parts::Two);
+            let (n_blocks, room) = kernels.grid(self.rows.gpu.as_ref(), &plan, n_rows)?;
+            let exact = |idx: &usize| kernels.plan_of(*idx, self.sets[*idx].centroids, Parts::Two);
             let exact = plan.sets.iter().map(exact).collect();
-            Ok(Step { plan, list, n_blocks, unsure_room, exact })
+            Ok(Step { plan, list, n_blocks, room, exact })
         };
         plans.into_iter().map(step).collect()
-    }
-
-    fn room(&self, steps: &[Step]) -> Room {
-        let mut room = Room::default();
-        for step in steps {
-            let sets = step.plan.sets.iter().zip(&step.exact);
-            sets.for_each(|(idx, exact)| self.use_room(step, *idx, exact, &mut room));
-        }
-        room
-    }
-
-    /// Goes on by what a set of a step needs. The exact kernel takes over what the first one is done with.
-    fn use_room(&self, step: &Step, idx: usize, exact: &Plan, room: &mut Room) {
-        let n_blocks = step.n_blocks as usize;
-        if step.plan.has_shared_sums() || exact.has_shared_sums() {
-            room.n_block_sums += n_blocks * self.sets[idx].centroids.values().len();
-        }
-        room.n_unsure += n_blocks * step.unsure_room;
-        room.n_counters += n_blocks;
     }
 
     fn pack(&self, set: &SetInRound<'_>) -> [PackedCentroids; 2] {
@@ -189,25 +192,24 @@ impl<'a> Round<'a> {
             .map(|parts| PackedCentroids::new(set.centroids, self.rows.kernels.n_steps(), self.scale, parts))
     }
 
-    /// Adds what is remembered of a set, and where its answer goes.
-    fn told(&self, idx: usize, told: LloydSet, answers: &Buffer<u64>) -> LloydSet {
-        let set = &self.sets[idx];
-        let weights = answers.at(self.answers.firsts[idx]);
-        let sums = weights + (WEIGHT_LIMBS * set.centroids.n_clusters() * size_of::<u64>()) as u64;
-        LloydSet {
-            labels: set.labels,
-            until: set.until,
-            way: set.way,
-            is_filled: u32::from(set.is_filled),
-            sums: if self.with_sums { sums } else { 0 },
-            weights,
-            ..told
+    /// The moves that the kernels of a step put down for a set, and where they are added.
+    fn moves(&self, idx: usize, lists: &LloydSet, step: &Step, answers: &Buffer<u64>) -> MovesOfSet {
+        let first = self.answers.firsts[idx];
+        let n_clusters = self.sets[idx].centroids.n_clusters();
+        MovesOfSet {
+            moves: lists.moves,
+            n_moves: lists.n_moves,
+            n_segments: step.n_blocks,
+            room: step.room,
+            n_clusters,
+            sums: self.with_sums.then(|| answers.at(first + WEIGHT_LIMBS * n_clusters)),
+            weights: answers.at(first),
         }
     }
 
     fn launch(&self, sets: u64, plan: &Plan, step: &Step) -> Result<(), GpuError> {
         let mut pass = self.rows.pass(self.scale);
-        (pass.sets, pass.unsure_room) = (sets, step.unsure_room as u32);
+        (pass.sets, pass.room) = (sets, step.room as u32);
         if let Some(list) = step.list {
             (pass.list, pass.n_listed) = (list.rows, list.n_listed);
         }
@@ -216,12 +218,12 @@ impl<'a> Round<'a> {
 }
 
 /// What a set takes in a parcel, once, with all that lines it up.
-fn parcel_bytes((packed, set): (&PackedCentroids, &SetInRound<'_>)) -> usize {
+fn parcel_bytes(packed: &PackedCentroids, set: &SetInRound<'_>) -> usize {
     let n_floats = packed.half_norms.len() + set.centroids.values().len();
     size_of_val(&packed.fragments[..]) + n_floats * size_of::<f32>() + size_of::<LloydSet>() + 4 * 16
 }
 
-/// Bits of the lower of the two limbs that a value is taken apart into before it is weighed (kernels/sums.cuh).
+/// Bits of the lower of the two limbs that a value is taken apart into before it is weighed (kernels/moves.cu).
 const HIGH_LIMB_SHIFT: u32 = 21;
 
 /// Where the answers of sets are in one buffer: weights, then sums.

@@ -1,6 +1,6 @@
 //! Prepared rows in the memory of a GPU.
 
-use crate::gpu::{Buffer, Gpu, GpuError, NULL};
+use crate::gpu::{Buffer, Gpu, GpuError};
 use crate::lloyd::{LloydKernels, LloydPass};
 use bytemuck::Zeroable;
 use shoal_domain::prepare::GRID_BITS;
@@ -24,7 +24,7 @@ pub(crate) struct DeviceRows {
     /// n_rows, where rows have weights.
     pub(crate) weights: Option<Buffer<u64>>,
     /// 1 / unit of each column.
-    per_unit: Buffer<f32>,
+    pub(crate) per_unit: Buffer<f32>,
 }
 
 impl DeviceRows {
@@ -46,7 +46,8 @@ impl DeviceRows {
         }
         let values = Buffer::new(gpu, n_rows * stride)?;
         copy_values(&values, blocks, n_features, stride)?;
-        let weights = || -> Vec<u64> { blocks.iter().flat_map(|block| block.weights().unwrap_or(&[])).copied().collect() };
+        let weights =
+            || -> Vec<u64> { blocks.iter().flat_map(|block| block.weights().unwrap_or(&[])).copied().collect() };
         let weights = if has_weights { Some(Buffer::of(gpu, &weights())?) } else { None };
         let per_unit: Vec<f32> = preparation.units().into_iter().map(|unit| (1.0 / unit) as f32).collect();
         let per_unit = Buffer::of(gpu, &per_unit)?;
@@ -57,12 +58,9 @@ impl DeviceRows {
     pub(crate) fn pass(&self, scale: f32) -> LloydPass {
         LloydPass {
             rows: self.values.address(),
-            row_weights: self.weights.as_ref().map_or(NULL, Buffer::address),
-            per_unit: self.per_unit.address(),
             n_rows: self.n_rows as u32,
             stride: self.stride as u32,
             n_features: self.n_features as u32,
-            has_one_limb: u32::from(self.has_one_limb()),
             scale,
             per_scale: 1.0 / scale,
             ..LloydPass::zeroed()

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use shoal_clustering::cpu::{ClusterOrder, CpuDevice, CpuShard, ExactInertia};
 use shoal_clustering::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use shoal_clustering::{
-    ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread,
+    ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard,
+    Spread,
 };
 use shoal_domain::job::MAX_CLUSTERS;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};

@@ -1,6 +1,6 @@
 //! The silhouettes of all rows of a shard: every pair of rows once, cluster after cluster.
 
-use crate::gpu::{Buffer, Gpu, GpuError, Launch};
+use crate::gpu::{Buffer, Gpu, GpuError, Launch, THREADS};
 use crate::rows::DeviceRows;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -10,39 +10,59 @@ use shoal_clustering::silhouette::{Silhouettes, mean_distance};
 use shoal_clustering::{ClusteringError, PairQuestion};
 use std::ops::Range;
 
+/// The kernel that lays rows out, as kernels/pairs.cu has it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct PlacedRows {
+    rows: u64,
+    order: u64,
+    origin: u64,
+    placed: u64,
+    norms: u64,
+    per_unit: f32,
+    stride: u32,
+    n_features: u32,
+    n: u32,
+}
+
+/// One side of a comparison, as kernels/pairs.cu has it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Side {
+    placed: u64,
+    norms: u64,
+    order: u64,
+    sums: u64,
+    aside: u64,
+    aside_apart: u32,
+    n: u32,
+}
+
 /// The kernel that compares rows of two clusters, as kernels/pairs.cu has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Pairs {
+    x: Side,
+    y: Side,
     rows: u64,
-    order: u64,
-    origin: u64,
-    x_sums: u64,
-    y_sums: u64,
-    x_aside: u64,
-    y_aside: u64,
     unit: f64,
-    per_unit: f32,
     stride: u32,
     n_features: u32,
-    x_first: u32,
-    x_n: u32,
-    y_first: u32,
-    y_n: u32,
     tiles_together: u32,
     is_same: u32,
-    padding: u32,
 }
 
-const _: () = assert!(size_of::<Pairs>() == 104);
+const _: () = assert!(size_of::<Side>() == 48 && size_of::<Pairs>() == 128 && size_of::<PlacedRows>() == 56);
 
 /// Rows that a block compares with as many others.
 const TILE: usize = 128;
-/// Shared memory of a block: 32 features and the norm of two tiles.
-const SHARED_BYTES: usize = 2 * (32 + 1) * TILE * size_of::<f32>();
+/// Shared memory of a block: two stages of 32 features and the norm of two tiles.
+const SHARED_BYTES: usize = 2 * 2 * (32 + 1) * TILE * size_of::<f32>();
 /// Tiles that a block compares one after the other, so that what it adds at its end does not count.
 const TILES_TOGETHER_MAX: usize = 64;
-/// Sums of rows of one cluster, to every other cluster, that are held at a time; three numbers each.
+/// Rows of a cluster that are laid out at a time.
+const PANEL_ROWS: usize = 2048 * TILE;
+/// Sums of a panel's rows to every other cluster, three numbers each.
 const SUMS_MAX: usize = 16 << 20;
 
 /// Sums of distances, one a row: integers of a pair scale, and two limbs in units of the question.
@@ -95,14 +115,48 @@ struct Comparing<'a> {
     order: Buffer<u32>,
     /// n_clusters x n_features.
     centroids: Buffer<f32>,
+    /// Where a panel of either side is laid out.
+    panels: [Panel; 2],
+}
+
+/// Room for the rows of a panel, laid out, and their norms.
+struct Panel {
+    placed: Buffer<f32>,
+    norms: Buffer<f32>,
+}
+
+impl Panel {
+    fn new(rows: &DeviceRows, n_rows: usize) -> Result<Self, GpuError> {
+        let n_rows = n_rows.next_multiple_of(TILE);
+        let placed = Buffer::new(&rows.gpu, n_rows * rows.n_features)?;
+        Ok(Self { placed, norms: Buffer::new(&rows.gpu, n_rows)? })
+    }
+}
+
+/// Sums of some rows that lie one after the other among those of a group.
+#[derive(Clone, Copy)]
+struct SumsAt<'a> {
+    sums: &'a RowSums,
+    /// The group's first row, and how many it has.
+    first: usize,
+    n: usize,
+    /// The first of the rows within the group.
+    row: usize,
 }
 
 impl<'a> Comparing<'a> {
     fn new(rows: &'a DeviceRows, order: &'a ClusterOrder, question: &'a PairQuestion) -> Result<Self, GpuError> {
         let numbers: Vec<u32> = order.rows().map(|row| row as u32).collect();
-        let centroids = Buffer::of(&rows.gpu, question.centroids.values())?;
-        let order_there = Buffer::of(&rows.gpu, &numbers)?;
-        Ok(Self { rows, clusters: order.clusters(), question, order: order_there, centroids })
+        let clusters = order.clusters();
+        let n_rows = clusters.iter().map(Range::len).max().unwrap_or(0).min(PANEL_ROWS);
+        Ok(Self {
+            rows,
+            clusters,
+            question,
+            order: Buffer::of(&rows.gpu, &numbers)?,
+            centroids: Buffer::of(&rows.gpu, question.centroids.values())?,
+            panels: [Panel::new(rows, n_rows)?, Panel::new(rows, n_rows)?],
+        })
     }
 
     /// Compares the rows of a cluster with each other and with those of all later clusters, and takes over what that
@@ -114,82 +168,102 @@ impl<'a> Comparing<'a> {
         if own.is_empty() {
             return Ok(());
         }
-        let unit = self.question.unit;
         let of_own = RowSums::new(&self.rows.gpu, own.len())?;
-        self.compare(from, own.clone(), from, (&of_own, 0, own.len()), (&of_own, 0, own.len()))?;
         let of_later = RowSums::new(&self.rows.gpu, later.len())?;
-        let rows_together = (SUMS_MAX / others.len().max(1)).max(TILE);
-        for first in own.clone().step_by(rows_together) {
-            let part = first..(first + rows_together).min(own.end);
+        let at = |sums, group: &Range<usize>, base: usize, row: usize| SumsAt {
+            sums,
+            first: group.start - base,
+            n: group.len(),
+            row: row - group.start,
+        };
+        let rows_together = (SUMS_MAX / others.len().max(1)).clamp(TILE, PANEL_ROWS) / TILE * TILE;
+        for part in panels(&own, rows_together) {
+            let own_sums = |row| at(&of_own, &own, own.start, row);
+            for other in panels(&own, rows_together).filter(|other| other.start >= part.start) {
+                let both = [own_sums(part.start), own_sums(other.start)];
+                self.compare((from, from), [part.clone(), other], both)?;
+            }
             let n = part.len();
             let of_part = RowSums::new(&self.rows.gpu, n * others.len())?;
             for (idx, to) in others.iter().enumerate() {
                 let there = &self.clusters[*to];
-                let y_sums = (&of_later, there.start - later.start, there.len());
-                self.compare(from, part.clone(), *to, (&of_part, idx * n, n), y_sums)?;
+                let x_sums = SumsAt { sums: &of_part, first: idx * n, n, row: 0 };
+                for other in panels(there, PANEL_ROWS) {
+                    let y_sums = at(&of_later, there, later.start, other.start);
+                    self.compare((from, *to), [part.clone(), other], [x_sums, y_sums])?;
+                }
             }
             let numbers = of_part.read()?;
             nearest[part].par_iter_mut().enumerate().for_each(|(row, nearest)| {
                 for (idx, to) in others.iter().enumerate() {
-                    let shift = PairScale::new(self.question, from, *to).shift();
-                    let sum = total(&numbers, n, idx * n, row, shift);
-                    *nearest = nearest.min(mean_distance(sum, unit, self.clusters[*to].len() as u64));
+                    *nearest = nearest.min(self.mean(&numbers, (n, idx * n, row), (from, *to), *to));
                 }
             });
         }
         let numbers = of_own.read()?;
-        let shift = PairScale::new(self.question, from, from).shift();
         within[own.clone()].par_iter_mut().enumerate().for_each(|(row, within)| {
-            *within = mean_distance(total(&numbers, own.len(), 0, row, shift), unit, (own.len() as u64).max(2) - 1);
+            *within = self.mean(&numbers, (own.len(), 0, row), (from, from), from);
         });
         let numbers = of_later.read()?;
         for to in others {
             let there = self.clusters[to].clone();
             let (first, n) = (there.start - later.start, there.len());
-            let shift = PairScale::new(self.question, from, to).shift();
             nearest[there].par_iter_mut().enumerate().for_each(|(row, nearest)| {
-                *nearest = nearest.min(mean_distance(total(&numbers, n, first, row, shift), unit, own.len() as u64));
+                *nearest = nearest.min(self.mean(&numbers, (n, first, row), (from, to), from));
             });
         }
         Ok(())
     }
 
-    /// Starts the comparison of some rows of one cluster with all of another. Sums of each side are of so many rows, from
-    /// the given one on.
+    /// The mean distance of a row to the rows of a cluster, from its sum; that to its own cluster leaves out itself, whose
+    /// distance is 0.
+    fn mean(&self, numbers: &[u64], (n, first, row): (usize, usize, usize), pair: (usize, usize), to: usize) -> f64 {
+        let shift = PairScale::new(self.question, pair.0, pair.1).shift();
+        let n_others = self.clusters[to].len() as u64;
+        let n_others = if pair.0 == pair.1 { n_others.max(2) - 1 } else { n_others };
+        mean_distance(total(numbers, n, first, row, shift), self.question.unit, n_others)
+    }
+
+    /// Starts the comparison of some rows of one cluster with some of another, or of the same.
     fn compare(
         &self,
-        from: usize,
-        part: Range<usize>,
-        to: usize,
-        (x_sums, x_at, x_n): (&RowSums, usize, usize),
-        (y_sums, y_at, y_n): (&RowSums, usize, usize),
+        (from, to): (usize, usize),
+        rows: [Range<usize>; 2],
+        sums: [SumsAt<'_>; 2],
     ) -> Result<(), GpuError> {
         let scale = PairScale::new(self.question, from, to);
-        let there = &self.clusters[to];
-        let (x_tiles, y_tiles) = (x_n.div_ceil(TILE), y_n.div_ceil(TILE));
+        let is_same = rows[0] == rows[1];
+        let [x_tiles, y_tiles] = rows.each_ref().map(|rows| rows.len().div_ceil(TILE));
         // Enough blocks for the whole GPU, and not more than it takes.
-        let blocks_wanted = rows_of_grid(self.rows.gpu.n_processors());
+        let blocks_wanted = blocks_wanted(self.rows.gpu.n_processors());
         let tiles_together = (x_tiles * y_tiles / blocks_wanted).clamp(1, TILES_TOGETHER_MAX);
-        let n_features = self.rows.n_features;
+        let origin = self.centroids.at(from.min(to) * self.rows.n_features);
+        let mut sides = [Side::zeroed(); 2];
+        for (idx, (rows, at)) in rows.iter().zip(sums).enumerate() {
+            let panel = &self.panels[if is_same { 0 } else { idx }];
+            if !(is_same && idx == 1) {
+                self.place(panel, rows, origin, scale.per_unit())?;
+            }
+            let numbers = &at.sums.0;
+            sides[idx] = Side {
+                placed: panel.placed.address(),
+                norms: panel.norms.address(),
+                order: self.order.at(rows.start),
+                sums: numbers.at(3 * at.first + at.row),
+                aside: numbers.at(3 * at.first + at.n + at.row),
+                aside_apart: at.n as u32,
+                n: rows.len() as u32,
+            };
+        }
         let pairs = Pairs {
+            x: sides[0],
+            y: sides[1],
             rows: self.rows.values.address(),
-            order: self.order.address(),
-            origin: self.centroids.at(from.min(to) * n_features),
-            x_sums: x_sums.0.at(3 * x_at),
-            y_sums: y_sums.0.at(3 * y_at),
-            x_aside: x_sums.0.at(3 * x_at + x_n),
-            y_aside: y_sums.0.at(3 * y_at + y_n),
             unit: self.question.unit,
-            per_unit: scale.per_unit(),
             stride: self.rows.stride as u32,
-            n_features: n_features as u32,
-            x_first: part.start as u32,
-            x_n: x_n as u32,
-            y_first: there.start as u32,
-            y_n: y_n as u32,
+            n_features: self.rows.n_features as u32,
             tiles_together: tiles_together as u32,
-            is_same: u32::from(from == to),
-            padding: 0,
+            is_same: u32::from(is_same),
         };
         let grid = (x_tiles as u32, y_tiles.div_ceil(tiles_together) as u32);
         let parameters = bytemuck::bytes_of(&pairs);
@@ -197,9 +271,35 @@ impl<'a> Comparing<'a> {
         // SAFETY: the structure is the kernel's; there are three numbers for each row of either side.
         unsafe { self.rows.gpu.launch(&launch) }
     }
+
+    /// Lays rows out in a panel.
+    fn place(&self, panel: &Panel, rows: &Range<usize>, origin: u64, per_unit: f32) -> Result<(), GpuError> {
+        let places = PlacedRows {
+            rows: self.rows.values.address(),
+            order: self.order.at(rows.start),
+            origin,
+            placed: panel.placed.address(),
+            norms: panel.norms.address(),
+            per_unit,
+            stride: self.rows.stride as u32,
+            n_features: self.rows.n_features as u32,
+            n: rows.len() as u32,
+        };
+        let n_blocks = rows.len().next_multiple_of(TILE).div_ceil(THREADS as usize) as u32;
+        let parameters = bytemuck::bytes_of(&places);
+        let launch = Launch { kernel: "place_rows", grid: (n_blocks, 1), shared_bytes: 0, parameters };
+        // SAFETY: the structure is the kernel's; a panel has room for the rows in whole tiles.
+        unsafe { self.rows.gpu.launch(&launch) }
+    }
+}
+
+/// Cuts a range of rows into panels.
+fn panels(rows: &Range<usize>, n_rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = rows.end;
+    rows.clone().step_by(n_rows).map(move |first| first..(first + n_rows).min(end))
 }
 
 /// Blocks that keep a GPU busy to the end.
-fn rows_of_grid(n_processors: u32) -> usize {
+fn blocks_wanted(n_processors: u32) -> usize {
     16 * n_processors as usize
 }

@@ -30,10 +30,12 @@ impl Both<'_> {
     fn check_silhouettes(&self, name: &str, centroids: &Centroids, unit: f64) {
         let partial = self.cpu.assign(std::slice::from_ref(centroids)).expect("rows in memory answer").remove(0);
         let [expected, actual] = [&self.cpu, &self.gpu].map(|shard| {
-            silhouette_samples(shard.as_ref(), centroids, &partial.counts, unit, &mut ()).expect("there are silhouettes")
+            silhouette_samples(shard.as_ref(), centroids, &partial.counts, unit, &mut ())
+                .expect("there are silhouettes")
         });
         assert_eq!(actual.clusters, expected.clusters, "{name}, labels");
-        let differ = (0..actual.values.len()).find(|row| actual.values[*row].to_bits() != expected.values[*row].to_bits());
+        let differ =
+            (0..actual.values.len()).find(|row| actual.values[*row].to_bits() != expected.values[*row].to_bits());
         assert!(differ.is_none(), "{name}, silhouette of row {differ:?}");
     }
 }
@@ -49,7 +51,8 @@ fn check_table(name: &str, table: &Table, numbers_of_clusters: &[usize]) {
     let point = |row: usize, shift: f64| -> Vec<f64> {
         table.columns.iter().map(|column| column[row % table.n_rows()] + shift).collect()
     };
-    let set = |n: usize, shift: f64| centroids_at(&fitted, &(0..n).map(|idx| point(idx * 37, shift)).collect::<Vec<_>>());
+    let set =
+        |n: usize, shift: f64| centroids_at(&fitted, &(0..n).map(|idx| point(idx * 37, shift)).collect::<Vec<_>>());
     for n in numbers_of_clusters {
         for shift in [0.0, 1e-6, 0.01, 0.7, 0.7] {
             both.check(&format!("{name}, {n} clusters, shifted by {shift}"), &[set(*n, shift)]);
