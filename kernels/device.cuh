@@ -43,6 +43,12 @@ __device__ inline void copy_in_background(uint4* shared, const uint4* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
 
+/// The same, or zeros where there is nothing to copy.
+__device__ inline void copy_in_background_or_clear(uint4* shared, const uint4* global, bool exists) {
+    u32 address = static_cast<u32>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(exists ? 16 : 0) : "memory");
+}
+
 /// Closes a group of background copies.
 __device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

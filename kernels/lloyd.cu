@@ -122,7 +122,7 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
     LLOYD_KERNEL(exact_streamed_##N, N, EXACT_TILES, 2, true, EXACT_BLOCKS)
 
 LLOYD_KERNELS(16, 2, 3, 2, 2)
-LLOYD_KERNELS(32, 2, 2, 2, 2)
+LLOYD_KERNELS(32, 2, 3, 2, 2)
 LLOYD_KERNELS(48, 2, 2, 1, 2)
 LLOYD_KERNELS(64, 2, 2, 1, 2)
 LLOYD_KERNELS(96, 2, 1, 1, 1)

@@ -200,30 +200,32 @@ __device__ inline void empty(const Moves& moves, const BlockSums& sums) {
 
 template <bool IS_WEIGHTED, bool IN_GLOBAL>
 __device__ inline void add_moves(const Moves& moves) {
+    if (moves.n_moves[blockIdx.x % moves.n_segments] <= blockIdx.x / moves.n_segments * MOVES_TOGETHER) return;
     const BlockSums sums(moves.n_clusters, IN_GLOBAL || moves.with_sums == 0 ? 0 : moves.width, IS_WEIGHTED);
     for (u32 idx = threadIdx.x; idx < sums.n_words; idx += THREADS) reinterpret_cast<u32*>(shared_memory)[idx] = 0;
     __syncthreads();
     constexpr u32 OF_WARP = MOVES_TOGETHER / WARPS;
     const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    for (u32 segment = blockIdx.x; segment < moves.n_segments; segment += gridDim.x) {
-        const u32 n = moves.n_moves[segment];
-        const Move* list = moves.moves + static_cast<size_t>(segment) * moves.room;
-        for (u32 first = 0; first < n; first += MOVES_TOGETHER) {
-            bool is_full = false;
-            for (u32 start = first + warp * OF_WARP; start < min(n, first + (warp + 1) * OF_WARP); start += LANES) {
-                Move move{NOWHERE, 0, NOWHERE};
-                i64 weight = 1;
-                if (start + lane < n) {
-                    move = list[start + lane];
-                    if (moves.row_weights != nullptr) weight = static_cast<i64>(moves.row_weights[move.row]);
-                    is_full |= count_move<IS_WEIGHTED>(sums, move, weight);
-                }
-                if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, sums, move, weight, min(n - start, 32u));
+    // Several blocks share a segment, each taking every so many batches of it.
+    const u32 segment = blockIdx.x % moves.n_segments, part = blockIdx.x / moves.n_segments;
+    const u32 n_parts = gridDim.x / moves.n_segments;
+    const u32 n = moves.n_moves[segment];
+    const Move* list = moves.moves + static_cast<size_t>(segment) * moves.room;
+    for (u32 first = part * MOVES_TOGETHER; first < n; first += n_parts * MOVES_TOGETHER) {
+        bool is_full = false;
+        for (u32 start = first + warp * OF_WARP; start < min(n, first + (warp + 1) * OF_WARP); start += LANES) {
+            Move move{NOWHERE, 0, NOWHERE};
+            i64 weight = 1;
+            if (start + lane < n) {
+                move = list[start + lane];
+                if (moves.row_weights != nullptr) weight = static_cast<i64>(moves.row_weights[move.row]);
+                is_full |= count_move<IS_WEIGHTED>(sums, move, weight);
             }
-            if (__syncthreads_or(is_full)) {
-                empty<IS_WEIGHTED, IN_GLOBAL>(moves, sums);
-                __syncthreads();
-            }
+            if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, sums, move, weight, min(n - start, LANES));
+        }
+        if (__syncthreads_or(is_full)) {
+            empty<IS_WEIGHTED, IN_GLOBAL>(moves, sums);
+            __syncthreads();
         }
     }
     __syncthreads();

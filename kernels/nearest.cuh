@@ -92,14 +92,16 @@ struct HalfRows {
 #pragma unroll
         for (int slot = 0; slot < 2 * TILES; ++slot) {
             float4 values[STEPS];
+            if (stage != nullptr) {
 #pragma unroll
-            for (int step = 0; step < STEPS; ++step) {
-                bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
-                values[step] = make_float4(0, 0, 0, 0);
-                if (stage != nullptr) {
+                for (int step = 0; step < STEPS; ++step) {
                     values[step] = reinterpret_cast<const float4*>(stage)[(slot * STEPS + step) * LANES + lane];
-                } else if (exists) {
-                    values[step] = load_four(rows[slot] + 16 * step + 4 * t);
+                }
+            } else {
+#pragma unroll
+                for (int step = 0; step < STEPS; ++step) {
+                    bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
+                    values[step] = exists ? load_four(rows[slot] + 16 * step + 4 * t) : make_float4(0, 0, 0, 0);
                 }
             }
             float norm = 0;
@@ -120,12 +122,10 @@ __device__ inline void stage_rows(uint4* stage, const LloydPass& pass, const flo
     for (int slot = 0; slot < 2 * TILES; ++slot) {
 #pragma unroll
         for (int step = 0; step < STEPS; ++step) {
-            uint4* piece = stage + (slot * STEPS + step) * LANES + lane;
-            if (rows[slot] != nullptr && 16 * step + 4 * t < pass.stride) {
-                copy_in_background(piece, reinterpret_cast<const uint4*>(rows[slot] + 16 * step + 4 * t));
-            } else {
-                *piece = make_uint4(0, 0, 0, 0);
-            }
+            // Where there is no row the address is never read.
+            bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
+            const float* from = exists ? rows[slot] + 16 * step + 4 * t : pass.rows;
+            copy_in_background_or_clear(stage + (slot * STEPS + step) * LANES + lane, reinterpret_cast<const uint4*>(from), exists);
         }
     }
 }

@@ -149,6 +149,9 @@ inline void multiply_tile(float (&sums)[4], const u32 (&a)[4], u32 b_first, u32 
 
 inline void add_to_global(u64* to, u64 value) { *to += value; }
 inline void copy_in_background(uint4* shared, const uint4* global) { *shared = *global; }
+inline void copy_in_background_or_clear(uint4* shared, const uint4* global, bool exists) {
+    *shared = exists ? *global : uint4{0, 0, 0, 0};
+}
 inline void close_copies() {}
 template <int PENDING>
 void wait_for_copies() {}

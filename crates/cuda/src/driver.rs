@@ -83,7 +83,24 @@ impl CudaGpu {
         // SAFETY: the image is whole, and outlives the module.
         let module = unsafe { result::module::load_data(IMAGE.as_ptr().cast()) }.map_err(failed("load the kernels"))?;
         let (module, functions) = (Module(module), Mutex::default());
-        Ok(Self { context, stream, module, functions, n_processors, shared_bytes_max })
+        let gpu = Self { context, stream, module, functions, n_processors, shared_bytes_max };
+        gpu.keep_memory()?;
+        Ok(gpu)
+    }
+
+    /// The pool that memory is taken from.
+    fn pool(&self) -> Result<sys::CUmemoryPool, DriverError> {
+        // SAFETY: the device is there.
+        unsafe { result::device::get_default_mem_pool(self.context.cu_device()) }
+    }
+
+    /// Lets the pool keep what is given back: to take it anew from the system costs more than a pass.
+    fn keep_memory(&self) -> Result<(), GpuError> {
+        let mut all = u64::MAX;
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the attribute is a number of 64 bits.
+        let set = |pool| unsafe { result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()) };
+        self.pool().and_then(set).map_err(failed("keep memory"))
     }
 
     fn function(&self, kernel: &str) -> Result<CUfunction, GpuError> {
@@ -138,20 +155,29 @@ impl Gpu for CudaGpu {
 
     fn free_bytes(&self) -> Result<usize, GpuError> {
         self.bind()?;
-        Ok(result::mem_get_info().map_err(failed("tell its free memory"))?.0)
+        // What the pool keeps is free as well.
+        self.stream.synchronize().map_err(failed("finish"))?;
+        // SAFETY: the pool is the device's own.
+        let trim = |pool| unsafe { result::mem_pool::trim_to(pool, 0) };
+        self.pool()
+            .and_then(trim)
+            .and_then(|()| result::mem_get_info())
+            .map(|(free, _)| free)
+            .map_err(failed("tell its free memory"))
     }
 
     fn allocate(&self, n_bytes: usize) -> Result<u64, GpuError> {
         self.bind()?;
         // SAFETY: whoever gets the address decides what is in there.
-        unsafe { result::malloc_sync(n_bytes) }.map_err(failed(&format!("give {} MiB", n_bytes.div_ceil(1 << 20))))
+        unsafe { result::malloc_async(self.stream.cu_stream(), n_bytes) }
+            .map_err(failed(&format!("give {} MiB", n_bytes.div_ceil(1 << 20))))
     }
 
     fn release(&self, address: u64) {
-        // What was launched may still use the memory; freeing waits for it. A GPU that has failed has nothing to free.
+        // It is given back when what was launched before is done. A GPU that has failed has nothing to give back.
         if self.bind().is_ok() {
             // SAFETY: the address comes from `allocate`, and its owner is gone.
-            let _ = unsafe { result::free_sync(address) };
+            let _ = unsafe { result::free_async(address, self.stream.cu_stream()) };
         }
     }
 

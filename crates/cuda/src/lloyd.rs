@@ -77,7 +77,7 @@ const fn family(n_features: usize, tiles: usize, blocks: usize) -> Family {
 
 const FAMILIES: [Family; 8] = [
     family(16, 2, 3),
-    family(32, 2, 2),
+    family(32, 2, 3),
     family(48, 2, 2),
     family(64, 2, 2),
     family(96, 2, 1),

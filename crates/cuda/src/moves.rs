@@ -33,7 +33,7 @@ pub(crate) const MOVE_WORDS: usize = 3;
 /// Features that a block may take, the most first. Eight of a row are a sector of memory.
 const WIDTHS: [usize; 3] = [32, 16, 8];
 /// Blocks that share a multiprocessor, if their sums let them.
-const BLOCKS: usize = 3;
+const BLOCKS: usize = 4;
 
 /// Moves of one set, in segments of `room`.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,9 @@ pub(crate) fn launch(rows: &DeviceRows, set: &MovesOfSet) -> Result<(), GpuError
     };
     let n_slices = n_features.div_ceil(width).max(1) as u32;
     let n_blocks = gpu.n_processors() * gpu.blocks_together(kernel, shared_bytes)?.max(1);
-    let grid = ((n_blocks / n_slices).clamp(1, set.n_segments), n_slices);
+    // Several blocks share a segment, so that all of the GPU has something to do.
+    let n_parts = (n_blocks / n_slices / set.n_segments).max(1);
+    let grid = (n_parts * set.n_segments, n_slices);
     let moves = Moves {
         rows: rows.values.address(),
         row_weights: rows.weights.as_ref().map_or(NULL, Buffer::address),

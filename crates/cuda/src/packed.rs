@@ -7,6 +7,8 @@ use shoal_domain::{Centroids, Preparation};
 
 /// Centroids of a tile product.
 const TILE: usize = 8;
+/// Tiles that a thread packs, at least.
+const TILES_OF_THREAD: usize = 64;
 /// Features of a tile product.
 pub(crate) const STEP: usize = 16;
 /// Lanes of a warp.
@@ -113,6 +115,8 @@ impl PackedCentroids {
             largest
         };
         let tiles = fragments.par_chunks_mut(of_tile).zip(half_norms.par_chunks_mut(TILE)).enumerate();
+        // To wake a thread costs more than to pack a few tiles.
+        let tiles = tiles.with_min_len(TILES_OF_THREAD);
         let max_squared_norm = tiles.map(pack_tile).reduce(|| 0.0, f64::max);
         let (lead_per_norm, lead_min) = certain_lead(centroids.n_features(), n_steps, max_squared_norm, parts);
         Self { fragments, half_norms, lead_per_norm, lead_min }
