@@ -77,6 +77,7 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
     if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
     close_copies();
     u32 row_next = list.at((list.first_group + list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
+    u32 before = label_before(pass.sets[0], row, exists && has_row);
     for (u32 group = list.first_group; group < n_groups; group += list.groups_apart) {
         HalfRows<STEPS, TILES, PARTS> half;
         wait_for_copies<0>();
@@ -91,6 +92,9 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
         row_next = list.at((group + 2 * list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
             const LloydSet& set = pass.sets[idx];
+            u32 before_now = before;
+            before = idx + 1 < pass.n_sets ? label_before(pass.sets[idx + 1], row_now, exists_now)
+                                           : label_before(pass.sets[0], row, exists && has_row);
             Nearest<TILES, PARTS> nearest;
             nearest.clear();
             if constexpr (IS_STREAMED) {
@@ -100,7 +104,7 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
                                              set.n_tiles);
             }
             nearest.finish();
-            settle<PARTS>(pass, set, found_by_lane(nearest, half, row_now, exists_now), counters[idx]);
+            settle<PARTS>(pass, set, found_by_lane(nearest, half, row_now, exists_now, before_now), counters[idx]);
         }
     }
     __syncthreads();

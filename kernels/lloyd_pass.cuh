@@ -26,8 +26,10 @@ struct LloydSet {
     u32 n_tiles;
     u32 shared_fragments;     // where they are in shared memory, in 16 bytes
     u32 shared_norms;         // in 4 bytes
-    float lead_per_norm;
-    float lead_min;
+    float lead_per_residual;  // a lead is certain if it is larger than this x |x - float16(x)|
+    float lead_per_length;    // + this x |x|
+    float lead_per_norm;      // + this x |x|^2
+    float lead_min;           // + this, all of it scaled
     float way;                // where marks are counted from
     u32 is_filled;            // labels are those of an earlier pass
 };
@@ -49,4 +51,4 @@ struct LloydPass {
     u32 padding;
 };
 
-static_assert(sizeof(LloydSet) == 104 && sizeof(LloydPass) == 72, "the host has the same structures");
+static_assert(sizeof(LloydSet) == 112 && sizeof(LloydPass) == 72, "the host has the same structures");

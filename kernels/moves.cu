@@ -125,40 +125,41 @@ __device__ inline bool count_move(const BlockSums& sums, const Move& move, i64 w
     return atomicAdd(sums.pending + move.from, 1u) >= PENDING_MAX || is_full;
 }
 
-/// Adds the values of the moves that the lanes of a warp have, `n` of them.
+/// Adds the values of the moves that the lanes of a warp have. A lane without one has row 0 and weight 0, and adds nothing
+/// to the first cluster; `has_from`: some of the rows were in a cluster before.
 template <bool IS_WEIGHTED, bool IN_GLOBAL>
-__device__ inline void add_values(const Moves& moves, const BlockSums& sums, const Move& own, i64 own_weight, u32 n) {
+__device__ inline void add_values(const Moves& moves, const BlockSums& sums, const Move& own, i64 own_weight, bool has_from) {
     constexpr u32 IN_FLIGHT = 8;
     const u32 lane = threadIdx.x % LANES, together = LANES / moves.width;
     const u32 slice_feature = lane % moves.width, feature = blockIdx.y * moves.width + slice_feature;
     const bool has_feature = feature < moves.n_features;
+    // Multiplied by 0 where there is nothing to add.
     const float per_unit = has_feature ? moves.per_unit[feature] : 0;
+    const float* values_of_feature = moves.rows + (has_feature ? feature : 0);
+    const u32 n_apart = IN_GLOBAL ? moves.n_features : moves.width, place = IN_GLOBAL ? feature : slice_feature;
+    const u32 own_to = own.to * n_apart, own_from = own.from == NOWHERE ? NOWHERE : own.from * n_apart;
+    const float own_factor = own_weight != 0 ? 1.0f : 0.0f;
     for (u32 first = lane / moves.width; first < LANES; first += IN_FLIGHT * together) {
-        if (first - lane / moves.width >= n) break;
         float values[IN_FLIGHT];
 #pragma unroll
         for (u32 idx = 0; idx < IN_FLIGHT; ++idx) {
-            u32 source = first + idx * together;
-            u32 row = __shfl_sync(ALL_LANES, own.row, source);
-            bool exists = source < n && has_feature;
-            values[idx] = exists ? moves.rows[static_cast<size_t>(row) * moves.stride + feature] : 0;
+            u32 row = __shfl_sync(ALL_LANES, own.row, first + idx * together);
+            values[idx] = values_of_feature[static_cast<size_t>(row) * moves.stride];
         }
 #pragma unroll
         for (u32 idx = 0; idx < IN_FLIGHT; ++idx) {
-            u32 source = first + idx * together;
-            u32 to = __shfl_sync(ALL_LANES, own.to, source), from = __shfl_sync(ALL_LANES, own.from, source);
-            i64 weight = IS_WEIGHTED || IN_GLOBAL ? __shfl_sync(ALL_LANES, own_weight, source) : 1;
-            if (source >= n || !has_feature) continue;
-            Limbs limbs = limbs_of(values[idx], per_unit);
-            Limbs taken = {-limbs.low, -limbs.high};
+            const u32 source = first + idx * together;
+            float factor = __shfl_sync(ALL_LANES, own_factor, source);
+            u32 to = __shfl_sync(ALL_LANES, own_to, source) + place;
+            u32 from = has_from ? __shfl_sync(ALL_LANES, own_from, source) : NOWHERE;
+            i64 weight = IS_WEIGHTED ? __shfl_sync(ALL_LANES, own_weight, source) : 1;
+            Limbs limbs = limbs_of(values[idx], per_unit * factor);
             if constexpr (IN_GLOBAL) {
-                add_limbs_in_global(moves, static_cast<size_t>(to) * moves.n_features + feature, limbs, weight);
-                if (from != NOWHERE) {
-                    add_limbs_in_global(moves, static_cast<size_t>(from) * moves.n_features + feature, taken, weight);
-                }
+                if (has_feature) add_limbs_in_global(moves, to, limbs, weight);
+                if (has_feature && from != NOWHERE) add_limbs_in_global(moves, from + place, {-limbs.low, -limbs.high}, weight);
             } else {
-                add_limbs<IS_WEIGHTED>(sums, to * moves.width + slice_feature, limbs, weight);
-                if (from != NOWHERE) add_limbs<IS_WEIGHTED>(sums, from * moves.width + slice_feature, taken, weight);
+                add_limbs<IS_WEIGHTED>(sums, to, limbs, weight);
+                if (from != NOWHERE) add_limbs<IS_WEIGHTED>(sums, from + place, {-limbs.low, -limbs.high}, weight);
             }
         }
     }
@@ -214,14 +215,15 @@ __device__ inline void add_moves(const Moves& moves) {
     for (u32 first = part * MOVES_TOGETHER; first < n; first += n_parts * MOVES_TOGETHER) {
         bool is_full = false;
         for (u32 start = first + warp * OF_WARP; start < min(n, first + (warp + 1) * OF_WARP); start += LANES) {
-            Move move{NOWHERE, 0, NOWHERE};
-            i64 weight = 1;
+            Move move{0, 0, NOWHERE};
+            i64 weight = 0;
             if (start + lane < n) {
                 move = list[start + lane];
-                if (moves.row_weights != nullptr) weight = static_cast<i64>(moves.row_weights[move.row]);
+                weight = moves.row_weights != nullptr ? static_cast<i64>(moves.row_weights[move.row]) : 1;
                 is_full |= count_move<IS_WEIGHTED>(sums, move, weight);
             }
-            if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, sums, move, weight, min(n - start, LANES));
+            bool has_from = __ballot_sync(ALL_LANES, move.from != NOWHERE) != 0;
+            if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, sums, move, weight, has_from);
         }
         if (__syncthreads_or(is_full)) {
             empty<IS_WEIGHTED, IN_GLOBAL>(moves, sums);

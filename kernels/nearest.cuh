@@ -68,10 +68,11 @@ struct Nearest {
 template <int STEPS, int TILES, int PARTS>
 struct HalfRows {
     u32 parts[PARTS][TILES][STEPS][4];
-    float norms[2 * TILES];  // scaled
+    float norms[2 * TILES];      // scaled, squared
+    float residuals[2 * TILES];  // of what the parts leave, likewise
 
     /// Takes four features of a row.
-    __device__ void take(int slot, int step, float4 values, float scale, float& norm) {
+    __device__ void take(int slot, int step, float4 values, float scale, float& norm, float& residual) {
         float x = values.x * scale, y = values.y * scale, z = values.z * scale, w = values.w * scale;
         norm += x * x + y * y + (z * z + w * w);
 #pragma unroll
@@ -79,11 +80,10 @@ struct HalfRows {
             u32 front = pack_halves(x, y), back = pack_halves(z, w);
             parts[part][slot / 2][step][slot % 2] = front;
             parts[part][slot / 2][step][2 + slot % 2] = back;
-            if (part + 1 < PARTS) {
-                float2 front_values = unpack_halves(front), back_values = unpack_halves(back);
-                x -= front_values.x, y -= front_values.y, z -= back_values.x, w -= back_values.y;
-            }
+            float2 front_values = unpack_halves(front), back_values = unpack_halves(back);
+            x -= front_values.x, y -= front_values.y, z -= back_values.x, w -= back_values.y;
         }
+        residual += x * x + y * y + (z * z + w * w);
     }
 
     /// Takes rows, a null pointer being a row of zeros. Where they are staged, each thread has its own pieces there.
@@ -104,12 +104,16 @@ struct HalfRows {
                     values[step] = exists ? load_four(rows[slot] + 16 * step + 4 * t) : make_float4(0, 0, 0, 0);
                 }
             }
-            float norm = 0;
+            float norm = 0, residual = 0;
 #pragma unroll
-            for (int step = 0; step < STEPS; ++step) take(slot, step, values[step], pass.scale, norm);
-            norm += __shfl_xor_sync(ALL_LANES, norm, 1);
-            norm += __shfl_xor_sync(ALL_LANES, norm, 2);
+            for (int step = 0; step < STEPS; ++step) take(slot, step, values[step], pass.scale, norm, residual);
+#pragma unroll
+            for (int distance = 1; distance <= 2; distance *= 2) {
+                norm += __shfl_xor_sync(ALL_LANES, norm, distance);
+                residual += __shfl_xor_sync(ALL_LANES, residual, distance);
+            }
             norms[slot] = norm;
+            residuals[slot] = residual;
         }
     }
 };
@@ -139,14 +143,19 @@ template <int STEPS, int TILES, int PARTS>
 __device__ inline void compare(Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
                                const uint4* fragments, const float* half_norms, u32 first_tile, u32 n_tiles) {
     const u32 lane = threadIdx.x % LANES;
+    // With many features the products of two tiles are under way at a time, so that none waits for the one before.
+    [[maybe_unused]] constexpr int TOGETHER = STEPS >= 4 ? 2 : 1;
+#pragma unroll TOGETHER
     for (u32 tile = 0; tile < n_tiles; ++tile) {
         u32 cluster = (first_tile + tile) * 8 + lane % 4 * 2;
         float2 norms = *reinterpret_cast<const float2*>(half_norms + tile * 8 + lane % 4 * 2);
-        float nearness[TILES][4];
+        // Small products are added apart from the large ones.
+        constexpr int KINDS = PARTS == 1 ? 1 : 3;
+        float sums[KINDS][TILES][4] = {};
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
-            nearness[m][0] = nearness[m][2] = -norms.x;
-            nearness[m][1] = nearness[m][3] = -norms.y;
+            sums[0][m][0] = sums[0][m][2] = -norms.x;
+            sums[0][m][1] = sums[0][m][3] = -norms.y;
         }
 #pragma unroll
         for (int step = 0; step < STEPS; ++step) {
@@ -154,21 +163,26 @@ __device__ inline void compare(Nearest<TILES, PARTS>& nearest, const HalfRows<ST
             if constexpr (PARTS == 1) {
                 uint2 b = reinterpret_cast<const uint2*>(words)[lane];
 #pragma unroll
-                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.x, b.y);
+                for (int m = 0; m < TILES; ++m) multiply_tile(sums[0][m], rows.parts[0][m][step], b.x, b.y);
             } else {
                 uint4 b = words[lane];
 #pragma unroll
-                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[1][m][step], b.x, b.y);
-#pragma unroll
-                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.z, b.w);
-#pragma unroll
-                for (int m = 0; m < TILES; ++m) multiply_tile(nearness[m], rows.parts[0][m][step], b.x, b.y);
+                for (int m = 0; m < TILES; ++m) {
+                    multiply_tile(sums[0][m], rows.parts[0][m][step], b.x, b.y);
+                    multiply_tile(sums[1][m], rows.parts[1][m][step], b.x, b.y);
+                    multiply_tile(sums[2][m], rows.parts[0][m][step], b.z, b.w);
+                }
             }
         }
 #pragma unroll
         for (int slot = 0; slot < 2 * TILES; ++slot) {
-            nearest.offer(slot, nearness[slot / 2][slot % 2 * 2], cluster);
-            nearest.offer(slot, nearness[slot / 2][slot % 2 * 2 + 1], cluster + 1);
+#pragma unroll
+            for (int column = 0; column < 2; ++column) {
+                const int idx = slot % 2 * 2 + column;
+                float nearness = sums[0][slot / 2][idx];
+                if constexpr (PARTS == 2) nearness += sums[1][slot / 2][idx] + sums[2][slot / 2][idx];
+                nearest.offer(slot, nearness, cluster + column);
+            }
         }
     }
 }

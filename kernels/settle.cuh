@@ -11,23 +11,26 @@ struct Found {
     u32 row;
     bool exists;
     float norm;
+    float residual;  // squared norm of what float16 has left of the row
     float first;
     float second;
     float third;
     u32 winner;
     u32 runner_up;
+    u32 before;      // the label that it had
 };
 
 /// Picks the row of slot t for thread t of each quad. With one tile, threads 2 and 3 have none.
 template <int STEPS, int TILES, int PARTS>
 __device__ inline Found found_by_lane(const Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
-                                      u32 row, bool exists) {
+                                      u32 row, bool exists, u32 before) {
     const u32 t = threadIdx.x % 4;
-    Found found{row, exists && t < 2 * TILES, rows.norms[0], nearest.first[0], nearest.second[0], nearest.third[0],
-                nearest.winner[0], nearest.runner_up[0]};
+    Found found{row, exists && t < 2 * TILES, rows.norms[0], rows.residuals[0], nearest.first[0], nearest.second[0],
+                nearest.third[0], nearest.winner[0], nearest.runner_up[0], before};
 #pragma unroll
     for (u32 slot = 1; slot < 2 * TILES; ++slot) {
         found.norm = t == slot ? rows.norms[slot] : found.norm;
+        found.residual = t == slot ? rows.residuals[slot] : found.residual;
         found.first = t == slot ? nearest.first[slot] : found.first;
         found.second = t == slot ? nearest.second[slot] : found.second;
         found.third = t == slot ? nearest.third[slot] : found.third;
@@ -79,13 +82,16 @@ __device__ inline u32 decide_between(const float* row, const LloydSet& set, u32 
     return to_a < to_b || (to_a == to_b && a < b) ? a : b;
 }
 
-/// Remembers a row's label and its mark; the label that it had, or NOWHERE.
-__device__ inline u32 remember(const LloydSet& set, const Found& found, u32 label, float gap) {
-    if (set.labels == nullptr) return NOWHERE;
-    u32 from = set.is_filled != 0 ? set.labels[found.row] : NOWHERE;
+/// The label that a row had, NOWHERE if none is known. Asked for early, since memory takes its time.
+__device__ inline u32 label_before(const LloydSet& set, u32 row, bool exists) {
+    return exists && set.is_filled != 0 ? set.labels[row] : NOWHERE;
+}
+
+/// Remembers a row's label and its mark.
+__device__ inline void remember(const LloydSet& set, const Found& found, u32 label, float gap) {
+    if (set.labels == nullptr) return;
     set.labels[found.row] = static_cast<u16>(label);
     set.until[found.row] = (gap + set.way) * (1.0f - SLACK);
-    return from;
 }
 
 /// Appends an entry of each lane that has one to the block's part of a list in global memory, `n` being in shared memory.
@@ -112,6 +118,7 @@ template <int PARTS>
 __device__ inline void settle(const LloydPass& pass, const LloydSet& set, const Found& found, Counters& counters) {
     const size_t first_of_block = static_cast<size_t>(blockIdx.x) * pass.room;
     float error = fmaf(found.norm, set.lead_per_norm, set.lead_min);
+    error += set.lead_per_residual * sqrtf(found.residual) + set.lead_per_length * sqrtf(found.norm);
     float lead = found.first - found.second;
     // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
     bool is_certain = lead > error;
@@ -133,13 +140,13 @@ __device__ inline void settle(const LloydPass& pass, const LloydSet& set, const 
         }
     }
     bool is_settled = found.exists && (PARTS == 2 || is_certain);
-    u32 from = NOWHERE;
     if (is_settled) {
         // d2 - d1 = (d2^2 - d1^2) / (d2 + d1), and (d2 + d1)^2 is at most four times |x|^2 - s1 - s2. The error keeps that
         // from being taken too small; the estimate's own error is taken off.
         float mean_square = fmaxf(found.norm - found.first - found.second + (error + error), SMALLEST_NORMAL);
         float gap = (lead - error) * rsqrtf(mean_square) * (1.0f - 1.0f / 1024.0f) * pass.per_scale;
-        from = remember(set, found, label, is_certain ? gap : 0.0f);
+        remember(set, found, label, is_certain ? gap : 0.0f);
     }
-    append(set.moves + first_of_block, &counters.n_moves, is_settled && from != label, Move{found.row, label, from});
+    bool has_moved = is_settled && found.before != label;
+    append(set.moves + first_of_block, &counters.n_moves, has_moved, Move{found.row, label, found.before});
 }

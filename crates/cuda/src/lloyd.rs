@@ -1,7 +1,7 @@
 //! How a Lloyd pass is put to the GPU: which kernels, what lies where in shared memory, and what a launch is told.
 
 use crate::gpu::{Gpu, GpuError, Launch, Parcel};
-use crate::packed::{PackedCentroids, Parts, STEP};
+use crate::packed::{CertainLead, PackedCentroids, Parts, STEP};
 use bytemuck::{Pod, Zeroable};
 use shoal_domain::Centroids;
 
@@ -22,8 +22,7 @@ pub(crate) struct LloydSet {
     pub(crate) n_tiles: u32,
     pub(crate) shared_fragments: u32,
     pub(crate) shared_norms: u32,
-    pub(crate) lead_per_norm: f32,
-    pub(crate) lead_min: f32,
+    pub(crate) lead: CertainLead,
     pub(crate) way: f32,
     pub(crate) is_filled: u32,
 }
@@ -48,7 +47,7 @@ pub(crate) struct LloydPass {
     pub(crate) padding: u32,
 }
 
-const _: () = assert!(size_of::<LloydSet>() == 104 && size_of::<LloydPass>() == 72);
+const _: () = assert!(size_of::<LloydSet>() == 112 && size_of::<LloydPass>() == 72);
 
 /// The kernel that lists stale rows, as kernels/stale.cu has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -263,8 +262,7 @@ pub(crate) fn describe(
         centroids: base + parcel.add(centroids.values()) as u64,
         n_clusters: centroids.n_clusters() as u32,
         n_tiles: packed.n_tiles() as u32,
-        lead_per_norm: packed.lead_per_norm,
-        lead_min: packed.lead_min,
+        lead: packed.lead,
         ..lists
     }
 }

@@ -1,6 +1,7 @@
 //! Centroids as the kernels want them: split into float16 parts, laid out for tile products, with the error that a row's
 //! nearness to them may have.
 
+use bytemuck::{Pod, Zeroable};
 use half::f16;
 use rayon::prelude::*;
 use shoal_domain::{Centroids, Preparation};
@@ -16,8 +17,6 @@ const LANES: usize = 32;
 
 /// Scaled values are below 2^14, well below the largest float16.
 const SCALED_EXPONENT: i32 = 14;
-/// What a number loses that is too small for float16, whose numbers end at 2^-24.
-const SMALLEST_ERROR: f64 = 1.0 / (1u64 << 25) as f64;
 
 /// In how many float16 numbers a float32 is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +46,19 @@ impl Parts {
             Self::Two => 3,
         }
     }
+}
 
-    /// What a product of two numbers may be off, relative to it: either number by half the last bit of its last part, and
-    /// in two parts by the product that is left out.
-    fn product_error(self) -> f64 {
-        match self {
-            Self::One => 2.0f64.powi(-10),
-            Self::Two => 3.0 * 2.0f64.powi(-22),
-        }
-    }
+/// By how much a winner has to lead, all of it scaled, as kernels/lloyd_pass.cuh has it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct CertainLead {
+    /// Times what float16 leaves of the row, as a length.
+    per_residual: f32,
+    /// Times the row's length.
+    per_length: f32,
+    /// Times its square.
+    per_norm: f32,
+    min: f32,
 }
 
 /// Centroids, laid out.
@@ -64,9 +67,22 @@ pub(crate) struct PackedCentroids {
     pub(crate) fragments: Vec<[u32; 2]>,
     /// n_tiles x 8, scaled; infinite where there is no centroid.
     pub(crate) half_norms: Vec<f32>,
-    /// A lead is certain when it is larger than `lead_per_norm x |x|^2 + lead_min`, all of it scaled.
-    pub(crate) lead_per_norm: f32,
-    pub(crate) lead_min: f32,
+    pub(crate) lead: CertainLead,
+}
+
+/// The largest squared norms of some centroids.
+#[derive(Debug, Clone, Copy, Default)]
+struct Largest {
+    /// Of a centroid.
+    norm: f64,
+    /// Of what float16 leaves of it.
+    residual: f64,
+}
+
+impl Largest {
+    fn max(self, other: Self) -> Self {
+        Self { norm: self.norm.max(other.norm), residual: self.residual.max(other.residual) }
+    }
 }
 
 /// A bound of the absolute values of prepared rows.
@@ -98,28 +114,28 @@ impl PackedCentroids {
         let mut fragments = vec![[0; 2]; n_tiles * of_tile];
         let mut half_norms = vec![f32::INFINITY; n_tiles * TILE];
         let pack_tile = |(tile, (fragments, half_norms)): (usize, (&mut [[u32; 2]], &mut [f32]))| {
-            let mut largest = 0.0f64;
+            let mut largest = Largest::default();
             let clusters = (tile * TILE..centroids.n_clusters()).take(TILE);
             for (column, cluster) in clusters.enumerate() {
                 let centroid = centroids.row(cluster);
+                let mut residual = 0.0;
                 for (group, features) in centroid.chunks(4).enumerate() {
                     let (step, quad) = (group / 4, group % 4);
                     let lane = step * LANES + column * 4 + quad;
-                    pack_four(features, scale, &mut fragments[lane * of_lane..(lane + 1) * of_lane]);
+                    residual += pack_four(features, scale, &mut fragments[lane * of_lane..(lane + 1) * of_lane]);
                 }
                 let squares = centroid.iter().map(|value| (f64::from(*value) * f64::from(scale)).powi(2));
                 let squared_norm: f64 = squares.sum();
                 half_norms[column] = (squared_norm / 2.0) as f32;
-                largest = largest.max(squared_norm);
+                largest = largest.max(Largest { norm: squared_norm, residual });
             }
             largest
         };
         let tiles = fragments.par_chunks_mut(of_tile).zip(half_norms.par_chunks_mut(TILE)).enumerate();
         // To wake a thread costs more than to pack a few tiles.
         let tiles = tiles.with_min_len(TILES_OF_THREAD);
-        let max_squared_norm = tiles.map(pack_tile).reduce(|| 0.0, f64::max);
-        let (lead_per_norm, lead_min) = certain_lead(centroids.n_features(), n_steps, max_squared_norm, parts);
-        Self { fragments, half_norms, lead_per_norm, lead_min }
+        let largest = tiles.map(pack_tile).reduce(Largest::default, Largest::max);
+        Self { fragments, half_norms, lead: CertainLead::new(n_steps, largest, parts) }
     }
 
     pub(crate) fn n_tiles(&self) -> usize {
@@ -127,8 +143,9 @@ impl PackedCentroids {
     }
 }
 
-/// The float16 parts of four features, fewer at the end.
-fn pack_four(features: &[f32], scale: f32, parts: &mut [[u32; 2]]) {
+/// The float16 parts of four features, fewer at the end; the squared norm of what they leave.
+fn pack_four(features: &[f32], scale: f32, parts: &mut [[u32; 2]]) -> f64 {
+    let mut residual = 0.0;
     for (idx, value) in features.iter().enumerate() {
         let mut rest = value * scale;
         for words in &mut *parts {
@@ -136,28 +153,32 @@ fn pack_four(features: &[f32], scale: f32, parts: &mut [[u32; 2]]) {
             words[idx / 2] |= u32::from(part.to_bits()) << (16 * (idx % 2));
             rest -= part.to_f32();
         }
+        residual += f64::from(rest).powi(2);
     }
+    residual
 }
 
-/// By how much a winner has to lead, from bounds of three errors, relative to `|x| |c|` or to `|x| |c| + |c|^2 / 2`.
-///
-/// Products: see [`Parts::product_error`]. Sums: a tile product adds 16 products to a number; the products are exact, and
-/// the hardware lines all of them up with the largest and cuts off, so that each of the 17 loses at most one unit of
-/// float32's last place (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021, found this or better on all of
-/// them). Norms, and what the kernel does with them: a few roundings, for which there is 2^-22 and the factor 1.1, which
-/// also cover the rounding of the float64 distances that define the answer. Both of two centroids may be off that much, and
-/// 2 |x| |c| <= |x|^2 + |c|^2.
-///
-/// What is too small for float16 comes on top: sqrt(d) 2^-25 (|x| + |c|), twice.
-fn certain_lead(n_features: usize, n_steps: usize, max_squared_norm: f64, parts: Parts) -> (f32, f32) {
-    let sums = 17.0 * (parts.n_products() * n_steps) as f64 * f64::from(f32::EPSILON) + 2.0f64.powi(-22);
-    let products = parts.product_error();
-    let smallest = (n_features as f64).sqrt() * SMALLEST_ERROR;
-    let norm = max_squared_norm.sqrt().max(1.0);
-    // 2 smallest |x| <= smallest (|x|^2 / norm + norm).
-    let per_norm = 1.1 * (sums + products) + smallest / norm;
-    let min = 1.1 * (2.0 * sums + products) * max_squared_norm + 3.0 * smallest * norm;
-    (round_up(per_norm), round_up(min))
+impl CertainLead {
+    /// From bounds of three errors of a nearness, twice each, since both of two centroids may be off that much.
+    ///
+    /// What float16 leaves, r of x and s of c: `|x . c - (x - r) . (c - s)| <= |r| |c| + |x| |s| + |r| |s|`, and in two
+    /// parts the product of the second parts, at most 2^-22 |x| |c|. Sums: a tile product adds 16 products to a number; the
+    /// products are exact, and the hardware lines all of them up with the largest and cuts off, so that each of the 17
+    /// loses at most one unit of float32's last place (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021,
+    /// found this or better on all of them). Norms, and what the kernel does with them: a few roundings of
+    /// `|x| |c| + |c|^2 / 2`, for which there is 2^-21 and the factor 1.1, which also cover the rounding of the float64
+    /// distances that define the answer. For all but the first, 2 |x| |c| <= |x|^2 + |c|^2.
+    fn new(n_steps: usize, largest: Largest, parts: Parts) -> Self {
+        let products = 17.0 * (parts.n_products() * n_steps) as f64 * f64::from(f32::EPSILON);
+        let relative = 1.1 * (products + 2.0f64.powi(-21) + if parts == Parts::Two { 2.0f64.powi(-22) } else { 0.0 });
+        let (length, residual) = (largest.norm.sqrt(), largest.residual.sqrt());
+        Self {
+            per_residual: round_up(2.2 * (length + residual)),
+            per_length: round_up(2.2 * residual),
+            per_norm: round_up(relative),
+            min: round_up(2.0 * relative * largest.norm),
+        }
+    }
 }
 
 fn round_up(value: f64) -> f32 {
