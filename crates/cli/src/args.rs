@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::device::DeviceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ pub(crate) struct RunArguments {
     /// Threads that compute; 0 means one a core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
+    /// What computes: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,6 +85,9 @@ pub(crate) struct WorkerArguments {
     /// Threads that compute; 0 means one a core.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
+    /// What computes: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
 }
 
 #[derive(Debug, Args)]

@@ -6,9 +6,9 @@
 
 use rayon::prelude::*;
 use shoal_behavior::{BehaviorError, FeatureSource, StoreOptions};
-use shoal_clustering::cpu::{Assigner, CpuDevice};
+use shoal_clustering::cpu::Assigner;
 use shoal_clustering::prepare::{Reading, prepare_block};
-use shoal_clustering::{ClusteringError, Description, Device, Profile, Rows, Shard};
+use shoal_clustering::{ClusteringError, Description, Machine, Profile, Rows, Shard};
 use shoal_domain::job::SourceSpec;
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Merge, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -42,7 +42,7 @@ pub(crate) struct FileRows {
     source: Arc<FeatureSource>,
     path: String,
     schema: DataSetSchema,
-    device: CpuDevice,
+    machine: Machine,
     runtime: Handle,
     /// Told the number of rows of each block that is read.
     on_rows: Arc<dyn Fn(u64) + Send + Sync>,
@@ -60,7 +60,7 @@ impl FileRows {
     pub(crate) fn open(
         spec: &SourceSpec,
         options: &StoreOptions,
-        device: CpuDevice,
+        machine: Machine,
         runtime: Handle,
         on_rows: Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Result<Self, LocalError> {
@@ -68,7 +68,7 @@ impl FileRows {
         let path = spec.path.clone();
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
         let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
-        Ok(Self { source: Arc::new(source), path, schema, device, runtime, on_rows, first: Mutex::default() })
+        Ok(Self { source: Arc::new(source), path, schema, machine, runtime, on_rows, first: Mutex::default() })
     }
 
     pub(crate) fn schema(&self) -> &DataSetSchema {
@@ -138,7 +138,7 @@ impl FileRows {
     ) -> Result<(), ClusteringError> {
         for batch in self.batches() {
             let batch = batch?;
-            let results: Vec<_> = self.device.install(|| batch.par_iter().map(&work).collect());
+            let results: Vec<_> = self.machine.cpu.install(|| batch.par_iter().map(&work).collect());
             for result in results {
                 take(result?)?;
             }
@@ -175,7 +175,7 @@ impl FileRows {
         centroids: &Centroids,
         mut take: impl FnMut(SourceBlock, shoal_clustering::BlockLabels) -> Result<(), ClusteringError>,
     ) -> Result<(), ClusteringError> {
-        let assigner = Assigner::new(centroids, self.device.isa());
+        let assigner = Assigner::new(centroids, self.machine.cpu.isa());
         let label = |source: &SourceBlock| {
             let block = prepare_block(preparation, &source.raw)?;
             Ok((source.clone(), assigner.block_labels(&block)))
@@ -215,8 +215,10 @@ impl Rows for FileRows {
 
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError> {
         let prepare = |batch: &Vec<SourceBlock>| {
-            let blocks =
-                self.device.install(|| batch.par_iter().map(|block| prepare_block(preparation, &block.raw)).collect());
+            let blocks = self
+                .machine
+                .cpu
+                .install(|| batch.par_iter().map(|block| prepare_block(preparation, &block.raw)).collect());
             let blocks: Vec<Result<Block, ClusteringError>> = blocks;
             blocks
         };
@@ -224,12 +226,12 @@ impl Rows for FileRows {
             Ok(batch) => prepare(&batch),
             Err(error) => vec![Err(error)],
         });
-        self.device.load(preparation, &mut batches.into_iter())
+        self.machine.engine.load(preparation, &mut batches.into_iter())
     }
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
         let mut description = Description::empty(centroids.n_clusters(), centroids.n_features());
-        let assigner = Assigner::new(centroids, self.device.isa());
+        let assigner = Assigner::new(centroids, self.machine.cpu.isa());
         let of_block = |source: &SourceBlock| {
             let block = prepare_block(preparation, &source.raw)?;
             Ok(Description::of_block(&source.raw, &assigner.block_labels(&block), centroids.n_clusters()))

@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod commands;
+mod device;
 mod environment;
 mod job_file;
 mod local;

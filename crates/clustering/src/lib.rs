@@ -11,6 +11,7 @@
 mod answers;
 mod dispersion;
 mod error;
+mod machine;
 mod observer;
 mod questions;
 mod segmentation;
@@ -28,6 +29,7 @@ pub use answers::{
     ProfiledBlock, QueryRows, Spread, Unusable,
 };
 pub use error::ClusteringError;
+pub use machine::Machine;
 pub use observer::{Event, Observer, PassRecord, Phase};
 pub use questions::{Device, Draw, Rows, Shard};
 pub use segmentation::{Segmentation, segment};

@@ -32,7 +32,7 @@ pub enum GpuError {
         reason: String,
     },
     /// The rows do not fit.
-    #[error("{n_rows} rows take {} MiB on the GPU, which has {} MiB free", needed >> 20, free >> 20)]
+    #[error("{n_rows} rows take {} MiB on the GPU, which has {} MiB free; spread them over more workers, or choose --device cpu", needed >> 20, free >> 20)]
     TooLarge {
         /// Rows of the shard.
         n_rows: usize,
@@ -48,7 +48,7 @@ pub enum GpuError {
         n_rows: usize,
     },
     /// The kernels are written for fewer.
-    #[error("{n_features} features are more than the {max} that the GPU's kernels take")]
+    #[error("{n_features} features are more than the {max} that the GPU's kernels take; choose --device cpu")]
     TooManyFeatures {
         /// Features of the rows.
         n_features: usize,

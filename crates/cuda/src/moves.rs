@@ -95,7 +95,7 @@ pub(crate) fn launch(rows: &DeviceRows, set: &MovesOfSet) -> Result<(), GpuError
         n_features: rows.n_features as u32,
         n_clusters: set.n_clusters as u32,
         width: width as u32,
-        has_one_limb: u32::from(rows.has_one_limb()),
+        has_one_limb: u32::from(rows.sum_limbs() == 1),
         with_sums: u32::from(set.sums.is_some()),
     };
     let launch = Launch { kernel, grid, shared_bytes, parameters: bytemuck::bytes_of(&moves) };

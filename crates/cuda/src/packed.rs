@@ -39,13 +39,6 @@ impl Parts {
             Self::Two => 2,
         }
     }
-
-    fn n_products(self) -> usize {
-        match self {
-            Self::One => 1,
-            Self::Two => 3,
-        }
-    }
 }
 
 /// By how much a winner has to lead, all of it scaled, as kernels/lloyd_pass.cuh has it.
@@ -165,11 +158,12 @@ impl CertainLead {
     /// parts the product of the second parts, at most 2^-22 |x| |c|. Sums: a tile product adds 16 products to a number; the
     /// products are exact, and the hardware lines all of them up with the largest and cuts off, so that each of the 17
     /// loses at most one unit of float32's last place (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021,
-    /// found this or better on all of them). Norms, and what the kernel does with them: a few roundings of
+    /// found this or better on all of them); with two parts, the smaller products are added by themselves, and what they
+    /// lose is 2^-10 of that. Norms, and what the kernel does with them: a few roundings of
     /// `|x| |c| + |c|^2 / 2`, for which there is 2^-21 and the factor 1.1, which also cover the rounding of the float64
     /// distances that define the answer. For all but the first, 2 |x| |c| <= |x|^2 + |c|^2.
     fn new(n_steps: usize, largest: Largest, parts: Parts) -> Self {
-        let products = 17.0 * (parts.n_products() * n_steps) as f64 * f64::from(f32::EPSILON);
+        let products = 17.0 * n_steps as f64 * f64::from(f32::EPSILON) * (1.0 + 2.0f64.powi(-10));
         let relative = 1.1 * (products + 2.0f64.powi(-21) + if parts == Parts::Two { 2.0f64.powi(-22) } else { 0.0 });
         let (length, residual) = (largest.norm.sqrt(), largest.residual.sqrt());
         Self {

@@ -11,9 +11,8 @@ use shoal_domain::Centroids;
 
 /// A list of rows pays if it leaves out more than a quarter of all.
 const LISTED_SHARE_MAX: f64 = 0.75;
-/// Limbs of a cluster's count and weight, and of a sum.
+/// Limbs of a cluster's count and weight.
 const WEIGHT_LIMBS: usize = 3;
-const SUM_LIMBS: usize = 4;
 
 /// Some rows that are all that has to be looked at.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +96,7 @@ pub(crate) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(rows: &'a DeviceRows, sets: Vec<SetInRound<'a>>, with_sums: bool, scale: f32) -> Self {
-        let answers = Answers::new(&sets, with_sums);
+        let answers = Answers::new(&sets, if with_sums { rows.sum_limbs() } else { 0 });
         Self { rows, sets, with_sums, scale, answers }
     }
 
@@ -230,20 +229,21 @@ const HIGH_LIMB_SHIFT: u32 = 21;
 struct Answers {
     firsts: Vec<usize>,
     len: usize,
-    with_sums: bool,
+    /// Limbs of a sum; 0 where only weights are wanted.
+    sum_limbs: usize,
 }
 
 impl Answers {
-    fn new(sets: &[SetInRound<'_>], with_sums: bool) -> Self {
+    fn new(sets: &[SetInRound<'_>], sum_limbs: usize) -> Self {
         let mut len = 0;
         let mut place = |set: &SetInRound<'_>| {
-            let n_sums = if with_sums { SUM_LIMBS * set.centroids.values().len() } else { 0 };
+            let n_sums = sum_limbs * set.centroids.values().len();
             let first = len;
             len += WEIGHT_LIMBS * set.centroids.n_clusters() + n_sums;
             first
         };
         let firsts = sets.iter().map(&mut place).collect();
-        Self { firsts, len, with_sums }
+        Self { firsts, len, sum_limbs }
     }
 
     fn partials(&self, numbers: &[u64], sets: &[SetInRound<'_>], rows: &DeviceRows) -> Vec<Partial> {
@@ -263,14 +263,13 @@ impl Answers {
                     false => i128::from(count as i64),
                 };
             }
-            if self.with_sums {
-                for (value, sum) in partial.sums.iter_mut().enumerate() {
-                    let limb = |idx: usize| sums[idx * n_values + value];
-                    *sum = if rows.has_one_limb() { i128::from(limb(0) as i64) } else { whole(limb(0), limb(1)) };
-                    if has_weights {
-                        *sum += whole(limb(2), limb(3)) << HIGH_LIMB_SHIFT;
-                    }
-                }
+            for (value, sum) in partial.sums.iter_mut().enumerate().filter(|_| self.sum_limbs > 0) {
+                let limb = |idx: usize| sums[idx * n_values + value];
+                *sum = match self.sum_limbs {
+                    1 => i128::from(limb(0) as i64),
+                    2 => whole(limb(0), limb(1)),
+                    _ => whole(limb(0), limb(1)) + (whole(limb(2), limb(3)) << HIGH_LIMB_SHIFT),
+                };
             }
             partial
         };

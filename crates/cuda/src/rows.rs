@@ -67,9 +67,14 @@ impl DeviceRows {
         }
     }
 
-    /// Whether no sum of these rows needs more than 64 bits.
-    pub(crate) fn has_one_limb(&self) -> bool {
-        self.weights.is_none() && self.n_rows < 1 << (62 - GRID_BITS)
+    /// Limbs of a sum: one where no sum of these rows needs more than 64 bits, two where one may, and two for either part
+    /// of a value where rows have weights.
+    pub(crate) fn sum_limbs(&self) -> usize {
+        match self.weights {
+            Some(_) => 4,
+            None if self.n_rows < 1 << (62 - GRID_BITS) => 1,
+            None => 2,
+        }
     }
 }
 

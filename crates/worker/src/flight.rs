@@ -103,7 +103,7 @@ fn labels_of(
     store: &Store,
 ) -> Result<RecordBatch, ClusteringError> {
     let block = prepare_block(preparation, &held.raw)?;
-    let labels = Assigner::new(centroids, store.device.isa()).block_labels(&block);
+    let labels = Assigner::new(centroids, store.machine.cpu.isa()).block_labels(&block);
     label_batch(id, &held.ids, labels).map_err(ClusteringError::rows)
 }
 

@@ -3,7 +3,7 @@
 //! It owns no job and no decision. A coordinator puts blocks here by Arrow Flight, asks (see `Shards` in the protocol), and
 //! tells it to let go. Everything is in memory: a worker that goes takes its blocks with it.
 //!
-//! Async ends at the service: each question is computed on the device's own threads, so that a long pass never keeps
+//! Async ends at the service: each question is computed on the machine's own threads, so that a long pass never keeps
 //! heartbeats or health checks waiting.
 
 mod flight;
@@ -14,7 +14,7 @@ mod store;
 pub use membership::{MembershipError, WorkerIdentity};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use shoal_clustering::cpu::CpuDevice;
+use shoal_clustering::Machine;
 use shoal_wire::limits::MAX_MESSAGE_BYTES;
 use shoal_wire::proto::DESCRIPTOR;
 use shoal_wire::proto::shards_server::ShardsServer;
@@ -42,10 +42,10 @@ pub async fn run(
     listener: TcpListener,
     coordinator: &str,
     identity: WorkerIdentity,
-    device: CpuDevice,
+    machine: Machine,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkerError> {
-    let store = Arc::new(store::Store::new(device));
+    let store = Arc::new(store::Store::new(machine));
     let shards = ShardsServer::new(service::ShardService::new(store.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

@@ -96,7 +96,7 @@ impl Shards for ShardService {
     async fn profile(&self, request: Request<proto::ProfileRequest>) -> Answer<Self::ProfileStream> {
         let request = request.into_inner();
         let reading = required("reading", request.reading).map_err(invalid)?.into();
-        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.device).profile(&reading);
+        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.machine).profile(&reading);
         let profile = proto::ProfileResponse::from(&self.ask_rows(&request.data_set, ask).await?);
         let mut blocks = profile.blocks.into_iter();
         let pages = std::iter::from_fn(move || {
@@ -118,7 +118,7 @@ impl Shards for ShardService {
         if queries.iter().any(|query| query.column >= data_set.schema.features.n_features()) {
             return Err(Status::invalid_argument("queries.column: there is no such column"));
         }
-        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.device).count_digits(&reading, &queries);
+        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.machine).count_digits(&reading, &queries);
         let counts = self.ask_rows(&request.data_set, ask).await?;
         Ok(Response::new((&counts).into()))
     }
@@ -130,7 +130,7 @@ impl Shards for ShardService {
         if centroids.n_features() != preparation.n_features() {
             return Err(Status::invalid_argument("centroids: have other columns than the data set"));
         }
-        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.device).describe(&preparation, &centroids);
+        let ask = move |rows: &DataSet, store: &Store| rows.rows(&store.machine).describe(&preparation, &centroids);
         let description = self.ask_rows(&request.data_set, ask).await?;
         Ok(Response::new((&description).into()))
     }

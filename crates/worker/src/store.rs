@@ -1,7 +1,7 @@
 //! What a worker holds: raw blocks by data set, prepared shards by run.
 
-use shoal_clustering::cpu::{CpuDevice, MemoryRows};
-use shoal_clustering::{ClusteringError, Shard};
+use shoal_clustering::cpu::MemoryRows;
+use shoal_clustering::{ClusteringError, Machine, Shard};
 use shoal_domain::{BlockId, Preparation};
 use shoal_wire::blocks::{DataSetSchema, SourceBlock};
 use std::collections::{BTreeMap, HashMap};
@@ -16,16 +16,16 @@ pub(crate) struct DataSet {
 
 impl DataSet {
     /// The raw rows, to be asked.
-    pub(crate) fn rows<'a>(&'a self, device: &'a CpuDevice) -> MemoryRows<'a> {
+    pub(crate) fn rows<'a>(&'a self, machine: &'a Machine) -> MemoryRows<'a> {
         let blocks = self.blocks.values().map(|block| &block.raw).collect();
-        MemoryRows::new(&self.schema.features, blocks, device)
+        MemoryRows::new(&self.schema.features, blocks, machine)
     }
 }
 
 /// Data sets and runs. Both maps are locked only to look a pointer up or to replace one, never while anything is
 /// computed, so std's mutex is the right one even beside async code.
 pub(crate) struct Store {
-    pub(crate) device: CpuDevice,
+    pub(crate) machine: Machine,
     data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
     runs: Mutex<HashMap<String, Run>>,
 }
@@ -38,8 +38,8 @@ pub(crate) struct Run {
 }
 
 impl Store {
-    pub(crate) fn new(device: CpuDevice) -> Self {
-        Self { device, data_sets: Mutex::default(), runs: Mutex::default() }
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self { machine, data_sets: Mutex::default(), runs: Mutex::default() }
     }
 
     /// Adds blocks to a data set; a block that is here already is replaced by itself.
@@ -63,7 +63,7 @@ impl Store {
         data_set: &DataSet,
         preparation: &Preparation,
     ) -> Result<Vec<BlockId>, ClusteringError> {
-        let shard = data_set.rows(&self.device).shard(preparation)?;
+        let shard = data_set.rows(&self.machine).shard(preparation)?;
         let blocks = shard.block_ids();
         let n_features = preparation.n_features();
         lock(&self.runs).insert(run.to_owned(), Run { shard: shard.into(), n_features });

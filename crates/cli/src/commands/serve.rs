@@ -1,10 +1,9 @@
 //! `shoal coordinator` and `shoal worker`: sockets, signals and clocks for the services.
 
 use crate::args::{CoordinatorArguments, WorkerArguments};
+use crate::device;
 use crate::environment::store_options;
 use anyhow::{Result, anyhow};
-use shoal_clustering::Device;
-use shoal_clustering::cpu::CpuDevice;
 use shoal_coordinator::Config;
 use shoal_worker::WorkerIdentity;
 use std::net::SocketAddr;
@@ -38,15 +37,15 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
         }
         None => format!("http://{local}"),
     };
-    let device = CpuDevice::new(arguments.threads)?;
+    let machine = device::machine(arguments.device, arguments.threads)?;
     let identity = WorkerIdentity {
         address,
-        device: device.name(),
+        device: machine.engine.name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: boot_id()?,
     };
     info!(address = identity.address, device = identity.device, "worker listens");
-    shoal_worker::run(listener, &arguments.coordinator, identity, device, shutdown()?).await?;
+    shoal_worker::run(listener, &arguments.coordinator, identity, machine, shutdown()?).await?;
     info!("worker stopped");
     Ok(())
 }

@@ -10,9 +10,13 @@
 use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::answers::Partial;
+use rayon::prelude::*;
 use shoal_domain::prepare::GRID_BITS;
-use shoal_domain::{BLOCK_ROWS, Block, Centroids, Preparation};
+use shoal_domain::{BLOCK_ROWS, Block, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
+
+/// Numbers of centroids that a thread takes, at least.
+const VALUES_OF_THREAD: usize = 4096;
 
 /// Computes inertia from sums. Holds the powers of two that the integers of those sums are multiples of.
 #[derive(Debug, Clone)]
@@ -66,16 +70,23 @@ impl ExactInertia {
 
     /// The inertia of `partial`, whose rows are assigned to `centroids` and have the sum of squares `squares`.
     pub fn of(&self, squares: &ExactSum, partial: &Partial, centroids: &Centroids) -> ExactSum {
-        let mut inertia = squares.clone();
-        for (cluster, centroid) in centroids.rows().enumerate() {
-            let weight = partial.weights[cluster];
+        let add = |mut inertia: ExactSum, cluster: usize| {
+            let (centroid, weight) = (centroids.row(cluster), partial.weights[cluster]);
             for ((value, sum), exponent) in centroid.iter().zip(partial.sum(cluster)).zip(&self.columns) {
                 let (mantissa, power) = decompose(*value);
                 add_product(&mut inertia, -2 * mantissa, *sum, power + exponent + self.weight);
                 add_product(&mut inertia, mantissa * mantissa, weight, 2 * power + self.weight);
             }
-        }
-        inertia
+            inertia
+        };
+        let merge = |mut sum: ExactSum, other: ExactSum| {
+            sum.merge(other);
+            sum
+        };
+        let clusters = (0..centroids.n_clusters()).into_par_iter();
+        // To wake a thread costs more than a few clusters do.
+        let clusters = clusters.with_min_len(VALUES_OF_THREAD.div_ceil(self.columns.len()));
+        merge(clusters.fold(ExactSum::default, add).reduce(ExactSum::default, merge), squares.clone())
     }
 }
 

@@ -1,10 +1,11 @@
-//! Raw blocks in memory, asked on the threads of a device.
+//! Raw blocks in memory, asked on the threads of a machine.
 
-use super::{Assigner, CpuDevice};
+use super::Assigner;
 use crate::answers::{Description, Profile};
 use crate::error::ClusteringError;
+use crate::machine::Machine;
 use crate::prepare::{Reading, prepare_block};
-use crate::questions::{Device, Rows, Shard};
+use crate::questions::{Rows, Shard};
 use rayon::prelude::*;
 use shoal_domain::{Block, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -13,20 +14,20 @@ use shoal_stats::{DigitCounts, DigitQuery};
 pub struct MemoryRows<'a> {
     features: &'a FeatureNames,
     blocks: Vec<&'a RawBlock>,
-    device: &'a CpuDevice,
+    machine: &'a Machine,
 }
 
 impl<'a> MemoryRows<'a> {
     /// Takes the blocks in any order.
-    pub fn new(features: &'a FeatureNames, blocks: Vec<&'a RawBlock>, device: &'a CpuDevice) -> Self {
-        Self { features, blocks, device }
+    pub fn new(features: &'a FeatureNames, blocks: Vec<&'a RawBlock>, machine: &'a Machine) -> Self {
+        Self { features, blocks, machine }
     }
 
     /// Prepares all blocks; the shard holds them on its own.
     pub fn shard(&self, preparation: &Preparation) -> Result<Box<dyn Shard>, ClusteringError> {
         let prepare = |block: &&RawBlock| prepare_block(preparation, block);
-        let blocks: Vec<Result<Block, _>> = self.device.install(|| self.blocks.par_iter().map(prepare).collect());
-        self.device.load(preparation, &mut blocks.into_iter())
+        let blocks: Vec<Result<Block, _>> = self.machine.cpu.install(|| self.blocks.par_iter().map(prepare).collect());
+        self.machine.engine.load(preparation, &mut blocks.into_iter())
     }
 
     /// Folds all blocks into one answer on all threads. Answers merge exactly, so how the blocks were shared out does not
@@ -36,14 +37,14 @@ impl<'a> MemoryRows<'a> {
         empty: impl Fn() -> A + Sync,
         add: impl Fn(&mut A, &RawBlock) -> Result<(), ClusteringError> + Sync,
     ) -> Result<A, ClusteringError> {
-        let n_threads = self.device.install(rayon::current_num_threads);
+        let n_threads = self.machine.cpu.install(rayon::current_num_threads);
         let n_together = self.blocks.len().div_ceil(n_threads).max(1);
         let fold = |blocks: &[&RawBlock]| {
             let mut answer = empty();
             blocks.iter().try_for_each(|block| add(&mut answer, block)).map(|()| answer)
         };
         let parts: Vec<Result<A, ClusteringError>> =
-            self.device.install(|| self.blocks.par_chunks(n_together).map(fold).collect());
+            self.machine.cpu.install(|| self.blocks.par_chunks(n_together).map(fold).collect());
         let mut answer = empty();
         for part in parts {
             answer.merge(part?);
@@ -77,7 +78,7 @@ impl Rows for MemoryRows<'_> {
     }
 
     fn describe(&self, preparation: &Preparation, centroids: &Centroids) -> Result<Description, ClusteringError> {
-        let assigner = Assigner::new(centroids, self.device.isa());
+        let assigner = Assigner::new(centroids, self.machine.cpu.isa());
         let empty = || Description::empty(centroids.n_clusters(), centroids.n_features());
         self.fold(empty, |description, raw| {
             let block = prepare_block(preparation, raw)?;
