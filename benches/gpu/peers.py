@@ -1,4 +1,4 @@
-"""Peers of the CUDA engine on the same rows and initial centroids, which `gpu time --arrays FOLDER` leaves as NumPy files.
+"""Peers of the CUDA engine on the same rows and initial centroids, which `engine gpu time --arrays FOLDER` leaves as NumPy files.
 
 For each shape and peer one JSON document a line: milliseconds per pass (20 passes from the initial centroids, by CUDA
 events, the median of three), and how many labels of the first pass are not the float64 argmin.

@@ -3,10 +3,15 @@
 //! `cargo xtask proto` writes the wire types from `proto/`. The generated code is checked in, so a normal build needs
 //! neither `protoc` nor this program; a test here fails when it no longer belongs to the protocol files.
 //!
+//! `cargo xtask kernels` compiles the CUDA kernels, without a GPU, into the image that the engine embeds; the image is checked
+//! in too, and a test fails when it no longer belongs to the sources. With `--check` it only compiles them.
+//!
 //! `cargo xtask bench` measures the engine beside its peers. It sets up their pinned Python environment by itself, in
 //! `target/peers`; Spark also needs Java.
 
 mod bench;
+mod kernels;
+mod python;
 
 use anyhow::{Context, Result, bail};
 use prost::Message;
@@ -19,8 +24,11 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("proto") => generate(&repository().join("crates/wire/src/gen")),
+        Some("kernels") => kernels::run(&repository(), arguments),
         Some("bench") => bench::run(&repository(), arguments),
-        _ => bail!("usage: cargo xtask proto | cargo xtask bench [--shapes A,B] [--result FOLDER] ..."),
+        _ => bail!(
+            "usage: cargo xtask proto | cargo xtask kernels [--check] | cargo xtask bench [--shapes A,B] [--result FOLDER] ..."
+        ),
     }
 }
 

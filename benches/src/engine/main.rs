@@ -9,6 +9,7 @@
 //! float64 argmin, inertias and scores of all against each other. See `benches/peers/README.md` for what the figures of a
 //! document mean; ours has one more, `unrelated_ms_per_pass`: a pass that must score every row and move most of them.
 
+mod gpu;
 mod npy;
 mod ours;
 mod peers;
@@ -17,6 +18,7 @@ mod table;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use gpu::GpuCommand;
 use ours::{Settings, Task};
 use peers::{Runner, can_be_tuned, peers, write_data};
 use serde_json::{Value, json};
@@ -46,6 +48,11 @@ enum Command {
     Compare(Compare),
     /// Measures one task of ours in this process and prints its document.
     Ours(Ours),
+    /// Compares the GPU's answers with the CPU's, and measures it.
+    Gpu {
+        #[command(subcommand)]
+        command: GpuCommand,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +83,7 @@ struct Ours {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Compare(arguments) => compare(&arguments),
+        Command::Gpu { command } => gpu::run(command),
         Command::Ours(arguments) => {
             let shape = Shape::named(&arguments.shape).with_context(|| format!("no shape `{}`", arguments.shape))?;
             println!("{}", serde_json::to_string_pretty(&ours::run(arguments.task, &shape, &arguments.settings)?)?);

@@ -61,7 +61,7 @@ fn check_table(name: &str, table: &Table, numbers_of_clusters: &[usize]) {
     let sets: Vec<Centroids> = numbers_of_clusters.iter().map(|n| set(*n, 0.02)).collect();
     both.check(&format!("{name}, all sets together"), &sets);
     both.check(&format!("{name}, all sets again"), &sets);
-    let few = set(numbers_of_clusters[0].max(2), 0.3);
+    let few = set(numbers_of_clusters[0].clamp(2, 7), 0.3);
     both.check_silhouettes(name, &few, fitted.preparation.distance_unit());
 }
 
@@ -84,11 +84,14 @@ fn weighted_rows_are_summed_exactly() {
     }
 }
 
-/// More clusters than shared memory holds: their sums go to global memory, and they are streamed.
+/// Centroids that shared memory does not hold are streamed, and so many clusters that it does not hold their sums are
+/// added in global memory.
 #[test]
-fn many_clusters_are_streamed() {
-    let table = Table::new(blobs(1500, 20, 300, 33));
-    check_table("300 clusters", &table, &[300, 1000]);
+fn many_clusters_take_other_ways() {
+    check_table("150 clusters of 256 features", &Table::new(blobs(300, 256, 20, 33)), &[150]);
+    check_table("1,000 clusters", &Table::new(blobs(1100, 3, 300, 34)), &[1000]);
+    let weights = noise(600, 6).iter().map(|value| (value * 4.0).floor() / 3.0).collect();
+    check_table("500 clusters, weights", &Table::new(blobs(600, 2, 100, 35)).with_weights(weights), &[500]);
 }
 
 /// Columns of very different magnitude, repeated rows, outliers, and ties everywhere.

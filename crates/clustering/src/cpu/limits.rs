@@ -1,7 +1,7 @@
 //! Work at the limits of this machine, with the engine's own vectors and threads: what a benchmark divides by.
 
+use super::device::CpuDevice;
 use super::isa::Kernel;
-use super::shard::CpuDevice;
 use super::vector::{LINE, Line, Vector};
 use std::hint::black_box;
 

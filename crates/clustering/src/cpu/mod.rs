@@ -5,6 +5,7 @@
 //! the row is decided in float64 ([`tile`]).
 
 mod assign;
+mod device;
 mod draws;
 mod inertia;
 mod isa;
@@ -26,9 +27,10 @@ mod vector;
 mod vector_x86;
 
 pub use assign::{Assigner, Nearest, squared_distance};
+pub use device::CpuDevice;
 pub use inertia::ExactInertia;
 pub use isa::Isa;
 pub use rows::MemoryRows;
-pub use shard::{CpuDevice, CpuShard};
+pub use shard::CpuShard;
 pub use silhouette::ClusterOrder;
 pub use slab::share_one_heap;

@@ -1,7 +1,7 @@
 //! Blocks in memory, and the folds over them that answer the questions.
 
-use super::Isa;
 use super::assign::{ALL_ROWS, Assigner, Nearest};
+use super::device::CpuDevice;
 use super::draws::DrawMemory;
 use super::inertia::ExactInertia;
 use super::memory::{ShardMemory, memory_bytes};
@@ -10,13 +10,12 @@ use super::packed::PackedCentroids;
 use super::pass::{Pass, Work};
 use super::silhouette::{ByCluster, ClusterOrder};
 use super::simplified;
-use super::slab::Packer;
 use super::sums::GridSums;
 use super::tile::{Ahead, FindNearest, Found};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::memory::{Memories, tie};
-use crate::questions::{Device, Draw, Shard};
+use crate::questions::{Draw, Shard};
 use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
@@ -30,105 +29,6 @@ const CHUNKS_PER_THREAD: usize = 8;
 const CHUNK_BLOCKS_MAX: usize = 16;
 /// What the sums of all threads may take in one pass; more sets than fit take turns.
 const SUMS_BYTES_MAX: usize = 256 << 20;
-
-/// The CPU with a pool of threads.
-#[derive(Clone)]
-pub struct CpuDevice {
-    pool: Arc<rayon::ThreadPool>,
-    isa: Isa,
-    /// What each shard may remember, in bytes; see [`memory_bytes`] where it is not set.
-    memory_bytes_max: Option<usize>,
-}
-
-impl CpuDevice {
-    /// All cores when `n_threads` is 0.
-    pub fn new(n_threads: usize) -> Result<Self, ClusteringError> {
-        Self::with_isa(n_threads, Isa::detect())
-    }
-
-    /// With kernels for a given instruction set, which this machine must have. Slower ones give the same bits.
-    pub fn with_isa(n_threads: usize, isa: Isa) -> Result<Self, ClusteringError> {
-        assert!(isa.is_available(), "this machine has no {}", isa.name());
-        let named = |idx| format!("shoal-cpu-{idx}");
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(named).build();
-        Ok(Self { pool: Arc::new(pool.map_err(ClusteringError::rows)?), isa, memory_bytes_max: None })
-    }
-
-    /// Lets each shard remember so many bytes between two questions, for passes and for draws each. Less is slower, and
-    /// gives the same bits.
-    pub fn remembering(self, bytes_max: usize) -> Self {
-        Self { memory_bytes_max: Some(bytes_max), ..self }
-    }
-
-    /// The instruction set of the kernels.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// Threads of the pool.
-    pub fn n_threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
-
-    /// Runs something on every thread of the pool, which is told the thread's number.
-    pub(super) fn broadcast<T: Send>(&self, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        self.pool.broadcast(|context| work(context.index()))
-    }
-
-    /// Runs blocking work on the pool, for callers that prepare blocks in parallel.
-    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.pool.install(work)
-    }
-
-    /// A shard of prepared blocks, packed side by side.
-    pub fn load_shard(
-        &self,
-        preparation: &Preparation,
-        blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
-    ) -> Result<CpuShard, ClusteringError> {
-        let mut packer = Packer::default();
-        for block in blocks {
-            packer.push(block?);
-        }
-        Ok(self.shard(preparation, packer.finish()))
-    }
-
-    /// A shard of some blocks.
-    pub fn shard(&self, preparation: &Preparation, mut blocks: Vec<Block>) -> CpuShard {
-        blocks.sort_by_key(Block::id);
-        let bytes_max = self.memory_bytes_max.unwrap_or_else(|| memory_bytes(&blocks));
-        // Enough pieces for threads to share evenly, and few enough for a piece to be worth its lock.
-        let chunk_blocks = (blocks.len() / (CHUNKS_PER_THREAD * self.n_threads())).clamp(1, CHUNK_BLOCKS_MAX);
-        CpuShard {
-            chunk_blocks,
-            device: self.clone(),
-            units: preparation.units(),
-            inertia: ExactInertia::new(preparation),
-            tie: tie(preparation),
-            squares: OnceLock::new(),
-            memories: Mutex::new(Memories::new(bytes_max)),
-            draws: DrawMemory::new(&blocks, bytes_max),
-            weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
-            n_rows: blocks.iter().map(Block::n_rows).sum(),
-            blocks,
-            labels: Mutex::new(None),
-        }
-    }
-}
-
-impl Device for CpuDevice {
-    fn name(&self) -> String {
-        format!("cpu ({}, {} threads)", self.isa.name(), self.n_threads())
-    }
-
-    fn load(
-        &self,
-        preparation: &Preparation,
-        blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
-    ) -> Result<Box<dyn Shard>, ClusteringError> {
-        Ok(Box::new(self.load_shard(preparation, blocks)?))
-    }
-}
 
 /// Prepared blocks in memory.
 pub struct CpuShard {
@@ -168,6 +68,27 @@ struct Assigned<'a> {
 }
 
 impl CpuShard {
+    pub(super) fn new(device: &CpuDevice, preparation: &Preparation, mut blocks: Vec<Block>) -> Self {
+        blocks.sort_by_key(Block::id);
+        let bytes_max = device.memory_bytes_max.unwrap_or_else(|| memory_bytes(&blocks));
+        // Enough pieces for threads to share evenly, and few enough for a piece to be worth its lock.
+        let chunk_blocks = (blocks.len() / (CHUNKS_PER_THREAD * device.n_threads())).clamp(1, CHUNK_BLOCKS_MAX);
+        Self {
+            chunk_blocks,
+            device: device.clone(),
+            units: preparation.units(),
+            inertia: ExactInertia::new(preparation),
+            tie: tie(preparation),
+            squares: OnceLock::new(),
+            memories: Mutex::new(Memories::new(bytes_max)),
+            draws: DrawMemory::new(&blocks, bytes_max),
+            weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
+            n_rows: blocks.iter().map(Block::n_rows).sum(),
+            blocks,
+            labels: Mutex::new(None),
+        }
+    }
+
     /// The blocks, in ascending order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks

@@ -85,30 +85,28 @@ impl ClusterOrder {
 pub(super) struct ByCluster<'a> {
     blocks: &'a [Block],
     n_features: usize,
-    rows: &'a [u32],
-    clusters: &'a [Range<usize>],
     order: &'a ClusterOrder,
 }
 
 impl<'a> ByCluster<'a> {
     pub(super) fn new(blocks: &'a [Block], n_features: usize, order: &'a ClusterOrder) -> Self {
-        Self { blocks, n_features, rows: &order.rows, clusters: &order.clusters, order }
+        Self { blocks, n_features, order }
     }
 
     fn row(&self, position: usize) -> &'a [f32] {
-        let row = self.rows[position] as usize;
+        let row = self.order.rows[position] as usize;
         self.blocks[row / BLOCK_ROWS].row(row % BLOCK_ROWS)
     }
 
     /// The strips of a cluster.
     fn strips(&self, cluster: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let Range { start, end } = self.clusters[cluster].clone();
+        let Range { start, end } = self.order.clusters[cluster].clone();
         (start..end).step_by(STRIP_ROWS).map(move |first| first..(first + STRIP_ROWS).min(end))
     }
 
     /// For each of the given rows, the sum of its distances to the rows of each cluster here.
     pub(super) fn distance_sums<'q>(&'q self, query: &'q QueryRows, question: &PairQuestion, isa: Isa) -> DistanceSums {
-        let n_clusters = self.clusters.len();
+        let n_clusters = self.order.clusters.len();
         let mut by_cluster: Vec<Vec<usize>> = vec![Vec::new(); n_clusters];
         query.clusters.iter().enumerate().for_each(|(idx, cluster)| by_cluster[*cluster as usize].push(idx));
         let mut tasks: Vec<Comparison<'_>> = Vec::new();
@@ -152,11 +150,11 @@ impl<'a> ByCluster<'a> {
         pool: &rayon::ThreadPool,
         on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
     ) -> Result<Silhouettes, ClusteringError> {
-        let folded = Folded::new(self.rows.len());
-        let mut within = vec![0.0; self.rows.len()];
+        let folded = Folded::new(self.order.rows.len());
+        let mut within = vec![0.0; self.order.rows.len()];
         let mut n_pairs_done = 0.0;
-        for from in 0..self.clusters.len() {
-            let others = (from..self.clusters.len()).filter(|to| !self.clusters[*to].is_empty());
+        for from in 0..self.order.clusters.len() {
+            let others = (from..self.order.clusters.len()).filter(|to| !self.order.clusters[*to].is_empty());
             let tasks: Vec<(Range<usize>, usize)> =
                 others.flat_map(|to| self.strips(from).map(move |strip| (strip, to))).collect();
             for tasks in tasks.chunks(TASKS_PER_THREAD * pool.current_num_threads()) {
@@ -165,14 +163,18 @@ impl<'a> ByCluster<'a> {
                 };
                 pool.install(|| tasks.par_iter().for_each_init(Scratch::default, compare));
                 let n_pairs = |(strip, to): &(Range<usize>, usize)| {
-                    let n_others =
-                        if *to == from { self.clusters[from].end - strip.start } else { self.clusters[*to].len() };
+                    let n_others = if *to == from {
+                        self.order.clusters[from].end - strip.start
+                    } else {
+                        self.order.clusters[*to].len()
+                    };
                     strip.len() as f64 * n_others as f64
                 };
                 n_pairs_done += tasks.iter().map(n_pairs).sum::<f64>();
-                on_done((2.0 * n_pairs_done / (self.rows.len() as f64).powi(2)).min(1.0))?;
+                on_done((2.0 * n_pairs_done / (self.order.rows.len() as f64).powi(2)).min(1.0))?;
             }
-            let (own, later) = (self.clusters[from].clone(), self.clusters[from].end..self.rows.len());
+            let (own, later) =
+                (self.order.clusters[from].clone(), self.order.clusters[from].end..self.order.rows.len());
             let n_from = own.len() as u64;
             pool.install(|| {
                 within[own.clone()].par_iter_mut().zip(own).for_each(|(within, position)| {
@@ -214,7 +216,7 @@ impl<'a> ByCluster<'a> {
                 folded.add_total(position, sum);
             } else {
                 // All rows of the other cluster were there.
-                folded.meet(position, mean_distance(sum, question.unit, self.clusters[to].len() as u64));
+                folded.meet(position, mean_distance(sum, question.unit, self.order.clusters[to].len() as u64));
             }
         }
     }

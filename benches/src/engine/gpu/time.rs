@@ -1,6 +1,6 @@
 //! How long the GPU takes.
 
-use crate::conform::{check_partial, check_silhouettes};
+use super::conform::{check_partial, check_silhouettes};
 use crate::npy;
 use crate::shapes::{Data, Shape};
 use anyhow::{Context, Result};

@@ -1,32 +1,23 @@
 //! Measures the CUDA engine on a GPU: Lloyd passes, a sweep over numbers of clusters, exact silhouettes. Every answer is
 //! first compared with the CPU engine's, bit for bit.
 //!
-//! `gpu conform` only compares, on many small shapes; it is what compute-sanitizer is run with. `gpu time` compares and
-//! measures the shapes it is given, and leaves their rows as NumPy files for the peers.
-
-#[path = "../engine/npy.rs"]
-mod npy;
-#[path = "../engine/shapes.rs"]
-mod shapes;
+//! `engine gpu conform` only compares, on many small shapes; it is what compute-sanitizer is run with. `engine gpu time`
+//! compares and measures the shapes it is given, and leaves their rows as NumPy files for the peers.
 
 mod conform;
 mod time;
 
+use crate::Shape;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use shoal_clustering::cpu::CpuDevice;
 use shoal_cuda::{CudaDevice, CudaGpu, Gpu};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-#[derive(Parser)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
+/// What is done with the GPU.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GpuCommand {
     /// Compares answers on small shapes.
     Conform {
         /// Rows of each shape.
@@ -37,13 +28,13 @@ enum Command {
     Time {
         /// Rows, features and clusters, such as 10000000,32,16.
         #[arg(long, value_parser = shape)]
-        fit: Vec<shapes::Shape>,
+        fit: Vec<Shape>,
         /// Rows and features of data that all numbers of clusters from 2 to 20 are tried on.
         #[arg(long, value_parser = shape)]
-        sweep: Vec<shapes::Shape>,
+        sweep: Vec<Shape>,
         /// Rows, features and clusters of exact silhouettes.
         #[arg(long, value_parser = shape)]
-        silhouette: Vec<shapes::Shape>,
+        silhouette: Vec<Shape>,
         /// Where rows and initial centroids are left as NumPy files.
         #[arg(long)]
         arrays: Option<PathBuf>,
@@ -56,22 +47,22 @@ enum Command {
     },
 }
 
-fn shape(text: &str) -> Result<shapes::Shape, String> {
+fn shape(text: &str) -> Result<Shape, String> {
     let numbers: Vec<usize> = text.split(',').filter_map(|number| number.parse().ok()).collect();
     match numbers[..] {
-        [n_samples, n_features, n_clusters] => Ok(shapes::Shape::overlapping(n_samples, n_features, n_clusters)),
+        [n_samples, n_features, n_clusters] => Ok(Shape::overlapping(n_samples, n_features, n_clusters)),
         _ => Err("three numbers are needed: rows,features,clusters".to_owned()),
     }
 }
 
-fn main() -> Result<()> {
+/// Does it with the first GPU.
+pub(crate) fn run(command: GpuCommand) -> Result<()> {
     let cpu = CpuDevice::new(0)?;
     let gpu: Arc<dyn Gpu> = Arc::new(CudaGpu::new(0)?);
     println!("{}, {} multiprocessors", gpu.name(), gpu.n_processors());
-    let device = CudaDevice::new(gpu.clone(), cpu.clone());
-    match Arguments::parse().command {
-        Command::Conform { rows } => conform::run(&cpu, &device, rows),
-        Command::Time { fit, sweep, silhouette, arrays, result, silhouette_rows_compared } => {
+    match command {
+        GpuCommand::Conform { rows } => conform::run(&cpu, &CudaDevice::new(gpu, cpu.clone()), rows),
+        GpuCommand::Time { fit, sweep, silhouette, arrays, result, silhouette_rows_compared } => {
             let mut timing = time::Timing::new(cpu, gpu, arrays, result)?;
             fit.iter().try_for_each(|shape| timing.fit(shape))?;
             sweep.iter().try_for_each(|shape| timing.sweep(shape))?;
