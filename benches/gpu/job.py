@@ -24,7 +24,7 @@ def main():
             rows = centres[random.integers(BLOBS, size=n)] + random.standard_normal((n, FEATURES), dtype="f4")
             columns = [pyarrow.array(numpy.arange(first, first + n)), *(pyarrow.array(column) for column in rows.T)]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-    job = f"""source: {{ path: {folder}/rows.parquet, id: id }}
+    job = f"""source: {{ path: {folder}/rows.parquet, id: id, features: [{", ".join(names)}] }}
 prepare: {{ missing: error, scale: zscore }}
 kmeans: {{ n_clusters: {BLOBS}, init: k-means||, n_init: 3, max_iter: 100, tol: 1.0e-4, seed: 7 }}
 validate: {{ silhouette: sampled, silhouette_sample: 2000, davies_bouldin: true, calinski_harabasz: true }}

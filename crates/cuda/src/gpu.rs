@@ -209,7 +209,7 @@ impl<T: Pod> Growing<T> {
         let held = self.buffer.take().filter(|buffer| buffer.len() >= len);
         let buffer = match held {
             Some(buffer) => buffer,
-            None => Buffer::new(gpu, len.next_power_of_two())?,
+            None => Buffer::new(gpu, len + len / 8)?,
         };
         Ok(self.buffer.insert(buffer))
     }

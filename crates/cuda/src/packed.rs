@@ -9,7 +9,7 @@ use shoal_domain::{Centroids, Preparation};
 /// Centroids of a tile product.
 const TILE: usize = 8;
 /// Tiles that a thread packs, at least.
-const TILES_OF_THREAD: usize = 64;
+const TILES_OF_THREAD: usize = 8;
 /// Features of a tile product.
 pub(crate) const STEP: usize = 16;
 /// Lanes of a warp.

@@ -16,6 +16,9 @@ use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// What a pass lists of a row for each set: that it is stale, or unsure, or moves.
+const LIST_BYTES: usize = 20;
+
 /// A GPU with the processor beside it, which answers what is asked once or twice a job.
 pub struct CudaDevice {
     gpu: Arc<dyn Gpu>,
@@ -31,15 +34,17 @@ impl CudaDevice {
     /// A shard of some blocks.
     pub fn shard(&self, preparation: &Preparation, host: CpuShard) -> Result<CudaShard, GpuError> {
         let rows = DeviceRows::new(&self.gpu, preparation, host.blocks())?;
-        // Half of what is free for memories; lists and answers need some of the other half.
-        let memory_bytes = self.gpu.free_bytes()? / 2;
+        // Half of what is free for memories, a quarter for the lists of one pass; scores have it to themselves.
+        let free = self.gpu.free_bytes()?;
+        let sets_together = free / 4 / (rows.n_rows * LIST_BYTES).max(1);
         Ok(CudaShard {
             rows,
             host,
             cpu: self.cpu.clone(),
             inertia: ExactInertia::new(preparation),
             squares: OnceLock::new(),
-            passes: Mutex::new(Passes::new(preparation, memory_bytes)),
+            passes: Mutex::new(Passes::new(preparation, free / 2)),
+            sets_together: sets_together.max(1),
         })
     }
 }
@@ -68,6 +73,8 @@ pub struct CudaShard {
     inertia: ExactInertia,
     /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
     squares: OnceLock<ExactSum>,
+    /// Sets of centroids that one round of launches has room for.
+    sets_together: usize,
     /// Locked during a pass: a GPU does one thing after the other anyway.
     passes: Mutex<Passes>,
 }
@@ -126,7 +133,10 @@ impl Shard for CudaShard {
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
-        let mut partials = self.with_passes(|passes, rows| passes.assign(rows, sets))?;
+        let mut partials = Vec::with_capacity(sets.len());
+        for sets in sets.chunks(self.sets_together) {
+            partials.extend(self.with_passes(|passes, rows| passes.assign(rows, sets))?);
+        }
         let squares = self.squares();
         self.cpu.install(|| {
             partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
@@ -137,7 +147,11 @@ impl Shard for CudaShard {
     }
 
     fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
-        self.with_passes(|passes, rows| passes.weigh(rows, sets))
+        let mut weights = Vec::with_capacity(sets.len());
+        for sets in sets.chunks(self.sets_together) {
+            weights.extend(self.with_passes(|passes, rows| passes.weigh(rows, sets))?);
+        }
+        Ok(weights)
     }
 
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError> {

@@ -16,7 +16,7 @@ use shoal_domain::{BLOCK_ROWS, Block, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
 
 /// Numbers of centroids that a thread takes, at least.
-const VALUES_OF_THREAD: usize = 4096;
+const VALUES_OF_THREAD: usize = 1024;
 
 /// Computes inertia from sums. Holds the powers of two that the integers of those sums are multiples of.
 #[derive(Debug, Clone)]
