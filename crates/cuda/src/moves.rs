@@ -31,7 +31,8 @@ const _: () = assert!(size_of::<Moves>() == 88);
 /// Words of a move.
 pub(crate) const MOVE_WORDS: usize = 3;
 /// Features that a block may take, the most first. Eight of a row are a sector of memory.
-const WIDTHS: [usize; 3] = [32, 16, 8];
+const WIDTHS: [usize; 3] = [32, 16, NARROWEST];
+const NARROWEST: usize = 8;
 /// Blocks that share a multiprocessor, if their sums let them.
 const BLOCKS: usize = 4;
 
@@ -60,15 +61,16 @@ pub(crate) fn launch(rows: &DeviceRows, set: &MovesOfSet) -> Result<(), GpuError
         set.n_clusters * per_cluster * size_of::<u32>()
     };
     let all = gpu.shared_bytes_max();
-    let enough = WIDTHS.into_iter().find(|width| *width < 2 * n_features.max(WIDTHS[2]));
-    let widths = || WIDTHS.into_iter().filter(|width| Some(*width) <= enough);
-    let shared =
-        widths().find(|width| bytes(*width) <= all / BLOCKS).or(widths().last().filter(|width| bytes(*width) <= all));
+    // The widest slice that is not mostly empty, and of which several blocks fit; otherwise the narrowest, if one fits.
+    let enough = WIDTHS.into_iter().find(|width| *width < 2 * n_features.max(NARROWEST)).unwrap_or(NARROWEST);
+    let mut widths = WIDTHS.into_iter().filter(|width| *width <= enough);
+    let fitting = widths.find(|width| bytes(*width) <= all / BLOCKS);
+    let shared = fitting.or(Some(NARROWEST).filter(|width| bytes(*width) <= all));
     let in_global = shared.is_none() && n_features > 0;
     let (width, shared_bytes) = match shared {
-        _ if n_features == 0 => (WIDTHS[2], bytes(0)),
+        _ if n_features == 0 => (NARROWEST, bytes(0)),
         Some(width) => (width, bytes(width)),
-        None => (enough.unwrap_or(WIDTHS[0]), bytes(0)),
+        None => (enough, bytes(0)),
     };
     let kernel = match (is_weighted, in_global) {
         (false, false) => "add_moves",

@@ -27,7 +27,7 @@ pub(crate) fn run(cpu: &CpuDevice, gpu: &CudaDevice, n_rows: usize) -> Result<()
                 &format!("{n_features} features, {n_clusters} clusters"),
                 &*on_cpu,
                 &*on_gpu,
-                &[centroids.clone()],
+                std::slice::from_ref(&centroids),
             )?;
             sets.push(centroids);
         }
@@ -59,7 +59,7 @@ pub(crate) fn check_partial(name: &str, expected: &Partial, actual: &Partial) ->
     Ok(())
 }
 
-/// Silhouettes of all rows; those of the GPU, and the seconds that they took.
+/// Silhouettes of all rows.
 pub(crate) fn check_silhouettes(cpu: &dyn Shard, gpu: &dyn Shard, centroids: &Centroids, unit: f64) -> Result<()> {
     let counts = cpu.assign(std::slice::from_ref(centroids))?.remove(0).counts;
     let expected = silhouette_samples(cpu, centroids, &counts, unit, &mut ())?;
