@@ -69,6 +69,16 @@ fn the_model_does_not_depend_on_threads() {
 }
 
 #[test]
+fn a_gpu_that_is_asked_for_and_is_not_there_is_an_error() {
+    let out = folder();
+    let refused = |device: &str| fail(&["run", RETAIL, "--device", device, "--out", text(out.path())]);
+    assert!(refused("cuda:99").contains("no GPU"), "{}", refused("cuda:99"));
+    assert!(!out.path().join("model.json").exists(), "nothing is written");
+    let printed = succeed(&["run", RETAIL, "--device", "cpu", "--output", "json", "--out", text(out.path())]);
+    assert!(printed.contains("cpu ("), "the report says what computed: {printed}");
+}
+
+#[test]
 fn a_warm_start_from_its_own_model_stays_where_it_is() {
     let out = folder();
     succeed(&["run", RETAIL, "--out", text(out.path())]);

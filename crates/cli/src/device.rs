@@ -3,7 +3,7 @@
 use anyhow::Result;
 use shoal_clustering::Machine;
 use shoal_clustering::cpu::CpuDevice;
-use shoal_cuda::{CudaDevice, CudaGpu};
+use shoal_cuda::{CudaDevice, CudaGpu, GpuError};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -41,7 +41,11 @@ pub(crate) fn machine(choice: DeviceChoice, threads: usize) -> Result<Machine> {
     let cpu = CpuDevice::new(threads)?;
     let ordinal = match choice {
         DeviceChoice::Cpu => None,
-        DeviceChoice::Auto => shoal_cuda::count().is_ok().then_some(0),
+        DeviceChoice::Auto => match shoal_cuda::count() {
+            Ok(_) => Some(0),
+            Err(GpuError::None { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
         DeviceChoice::Cuda(ordinal) => Some(ordinal),
     };
     Ok(match ordinal {

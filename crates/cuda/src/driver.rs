@@ -35,26 +35,29 @@ unsafe impl Sync for Module {}
 // SAFETY: as above.
 unsafe impl Send for Function {}
 
-/// How many GPUs this machine has; an error tells why they cannot be used.
+/// How many GPUs this machine has, at least one; an error says that there is none, or why they cannot be used.
 pub fn count() -> Result<usize, GpuError> {
-    let no_driver = |reason: &str| GpuError::NoDriver { reason: reason.to_owned() };
+    let none = |reason: &str| GpuError::None { reason: reason.to_owned() };
+    let unusable = |error: DriverError| GpuError::Unusable { reason: reason(&error) };
     // SAFETY: looks for a library, and loads it if it is there.
     if !unsafe { sys::is_culib_present() } {
-        return Err(no_driver("no NVIDIA driver was found (libcuda.so.1)"));
+        return Err(none("no NVIDIA driver was found (libcuda.so.1)"));
     }
-    result::init().map_err(|error| no_driver(&reason(&error)))?;
+    match result::init() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => return Err(none("the NVIDIA driver sees none")),
+        other => other.map_err(unusable)?,
+    }
     let mut version = 0;
     // SAFETY: writes one number.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(|error| no_driver(&reason(&error)))?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(unusable)?;
     if version < OLDEST_DRIVER {
-        let major = version / 1000;
-        return Err(no_driver(&format!("the NVIDIA driver is of CUDA {major}, and 12 is the oldest that will do")));
+        let reason = format!("its driver is of CUDA {}, and 12 is the oldest that will do", version / 1000);
+        return Err(GpuError::Unusable { reason });
     }
-    let n_gpus = result::device::get_count().map_err(|error| no_driver(&reason(&error)))?;
-    if n_gpus == 0 {
-        return Err(no_driver("the NVIDIA driver sees none"));
+    match result::device::get_count().map_err(unusable)? {
+        0 => Err(none("the NVIDIA driver sees none")),
+        n_gpus => Ok(n_gpus as usize),
     }
-    Ok(n_gpus as usize)
 }
 
 fn reason(error: &DriverError) -> String {

@@ -9,10 +9,16 @@ use thiserror::Error;
 /// Why a GPU did not do what it was asked to.
 #[derive(Debug, Error)]
 pub enum GpuError {
-    /// No driver, or none that is new enough.
+    /// There is none.
     #[error("no GPU: {reason}")]
-    NoDriver {
+    None {
         /// What was looked for.
+        reason: String,
+    },
+    /// There may be one, but its driver cannot be used.
+    #[error("the GPU cannot be used: {reason}; choose --device cpu to do without it")]
+    Unusable {
+        /// What the driver says.
         reason: String,
     },
     /// There are fewer GPUs.
