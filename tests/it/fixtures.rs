@@ -4,7 +4,7 @@ use crate::memory_rows::MemoryRows;
 use shoal_clustering::Device;
 use shoal_clustering::cpu::CpuDevice;
 use shoal_cuda::CudaDevice;
-use shoal_domain::job::{Init, JobSpec, KMeansSpec, PrepareSpec, SourceSpec, ValidateSpec};
+use shoal_domain::job::{JobSpec, KMeansSpec, PrepareSpec, SourceSpec, ValidateSpec};
 use shoal_domain::{BLOCK_ROWS, BlockId, FeatureNames, RawBlock};
 use shoal_emulator::EmulatedGpu;
 use shoal_stats::RandomStream;
@@ -85,8 +85,7 @@ pub(crate) fn device(n_threads: usize) -> CpuDevice {
 
 /// One job for tests: everything at its default but a few quick starts, so that a test says only what it is about.
 pub(crate) fn job(n_clusters: usize) -> JobSpec {
-    let kmeans =
-        KMeansSpec { n_clusters, init: Init::Parallel, n_init: 3, max_iter: 50, tol: 1e-4, seed: 7, warm_start: None };
+    let kmeans = KMeansSpec { n_init: 3, max_iter: 50, seed: 7, ..KMeansSpec::with_clusters(n_clusters) };
     let source = SourceSpec {
         path: "memory".to_owned(),
         features: Some(vec!["f0".to_owned()]),

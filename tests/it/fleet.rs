@@ -25,6 +25,16 @@ fn three_workers_find_what_one_process_finds() {
     same_file(&here, &there, "model.json");
     same_file(&here, &there, "labels.parquet");
 
+    // By mini-batches, whose rows each worker picks on its own.
+    let [here_in_batches, there_in_batches] = ["b1", "b2"].map(|name| fleet.folder.path().join(name));
+    let batches = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
+    let batches = batches.replace("n_init: 20", "n_init: 20, algorithm: minibatch, batch_size: 100");
+    let job = fleet.folder.path().join("batches.yaml");
+    fs::write(&job, batches).expect("the folder is writable");
+    succeed(&["run", text(&job), "--out", text(&here_in_batches)]);
+    fleet.succeed(&["submit", text(&job), "--watch", "--out", text(&there_in_batches)]);
+    same_file(&here_in_batches, &there_in_batches, "model.json");
+
     // The same job, read by the coordinator itself and spread over one worker only.
     fleet.workers.truncate(1);
     wait_for(|| fleet.coordinator.log().matches("worker gone").nth(1).map(|_| ())).expect("two workers are missed");
@@ -34,11 +44,11 @@ fn three_workers_find_what_one_process_finds() {
 
     let listed = fleet.succeed(&["jobs", "list"]);
     let states: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(states, ["succeeded", "succeeded"]);
-    let got = fleet.succeed(&["jobs", "get", "jobs/2", "-o", "json"]);
+    assert_eq!(states, ["succeeded", "succeeded", "succeeded"]);
+    let got = fleet.succeed(&["jobs", "get", "jobs/3", "-o", "json"]);
     let got: serde_json::Value = serde_json::from_str(&got).expect("one JSON document");
     assert_eq!(got["report"]["n_samples"], 2469);
-    let labels = run(&["labels", "jobs/2", "--coordinator", &fleet.url]);
+    let labels = run(&["labels", "jobs/3", "--coordinator", &fleet.url]);
     assert!(labels.stdout == fs::read(here.join("labels.parquet")).expect("the file was written"));
 
     assert!(fleet.workers[0].terminate(), "a worker ends cleanly on SIGTERM");

@@ -166,9 +166,11 @@ fn check_case(case: &Case) -> Result<()> {
     let params = FitParams {
         n_clusters: case.n_clusters,
         start: Start::From(Centroids::from_rows(prepared.iter().map(Vec::as_slice))?),
+        batch_size: None,
         max_iter: case.max_iter,
         shift_squared_max: case.tol * fitted.variances.iter().sum::<f64>() / fitted.variances.len() as f64,
         units: fitted.preparation.units(),
+        weight_unit: fitted.preparation.weight_unit(),
     };
     let found = fit(shard.as_ref(), &params, &mut ())?;
     assert!(found.converged, "{name}");

@@ -8,6 +8,7 @@ mod same_bits;
 
 mod empty_clusters;
 mod labels;
+mod mini_batch;
 mod passes;
 mod picked;
 mod prepare;
@@ -56,9 +57,11 @@ fn fit_from(shard: &dyn Shard, fitted: &Fitted, initial: Centroids) -> Result<Fi
     let params = FitParams {
         n_clusters: initial.n_clusters(),
         start: Start::From(initial),
+        batch_size: None,
         max_iter: 300,
         shift_squared_max: 0.0,
         units: fitted.preparation.units(),
+        weight_unit: fitted.preparation.weight_unit(),
     };
     fit(shard, &params, &mut ())
 }

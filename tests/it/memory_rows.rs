@@ -8,7 +8,7 @@ use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
     BlockLabels, ClusterWeights, ClusteringError, Description, Device, DistanceSums, Draw, PairQuestion, Partial,
-    Picked, Profile, QueryRows, Rows, Shard, Spread,
+    Picked, Profile, QueryRows, Rows, Sample, Shard, Spread,
 };
 use shoal_domain::{BlockId, Centroids, FeatureNames, Merge, Preparation, RawBlock};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -154,6 +154,11 @@ impl Shard for FleetShard {
         let mut block_ids: Vec<BlockId> = self.shards.iter().flat_map(|shard| shard.block_ids()).collect();
         block_ids.sort();
         block_ids
+    }
+
+    fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError> {
+        let shards = self.shards.iter().map(|shard| shard.sample(sample)).collect::<Result<_, _>>()?;
+        Ok(Box::new(FleetShard { shards }))
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {

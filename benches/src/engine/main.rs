@@ -101,7 +101,7 @@ fn compare(arguments: &Compare) -> Result<()> {
     let limits = measure_limits(arguments.settings.threads)?;
     println!("{}", table::limits(&limits));
     let versions = runner.versions()?;
-    let fits = FITS.iter().flat_map(|shape| [(shape, Task::Fit), (shape, Task::Solve)]);
+    let fits = FITS.iter().flat_map(|shape| [(shape, Task::Fit), (shape, Task::Solve), (shape, Task::MiniBatch)]);
     let tasks = fits.chain(SILHOUETTES.iter().map(|shape| (shape, Task::Silhouette)));
     let mut results = Vec::new();
     for (shape, task) in tasks.filter(|(shape, _)| wanted(shape)) {
@@ -182,7 +182,7 @@ fn measure(runner: &Runner<'_>, task: Task, shape: &Shape) -> Result<Value> {
     }
     Ok(json!({
         "shape": shape.name,
-        "task": format!("{task:?}").to_lowercase(),
+        "task": task.name(),
         "n_samples": shape.n_samples,
         "n_features": shape.n_features,
         "n_clusters": shape.n_clusters,
@@ -212,7 +212,7 @@ fn measure_peer(
         Task::Fit => Some(("inertia", INERTIA_TOLERANCE)),
         Task::Silhouette => Some(("score", SCORE_TOLERANCE)),
         // Another seeding leads elsewhere; the table shows where.
-        Task::Solve => None,
+        Task::Solve | Task::MiniBatch => None,
     };
     if let Some((key, tolerance)) = compared {
         let number = |document: &Value| document[key].as_f64().with_context(|| format!("{label} has no {key}"));

@@ -16,6 +16,9 @@ const UNRELATED_SETS: usize = 12;
 /// Rows whose labels are compared with the float64 argmin.
 const ROWS_CHECKED: usize = 2_000;
 
+/// Rows of the first mini-batch: what a job has when it does not say.
+const BATCH_SIZE: usize = 10_000;
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Task {
@@ -23,8 +26,22 @@ pub(crate) enum Task {
     Fit,
     /// From rows to centroids with the engine's own seeding and stopping.
     Solve,
+    /// The same by mini-batches.
+    MiniBatch,
     /// The exact silhouette of all rows, as the initial centroids label them.
     Silhouette,
+}
+
+impl Task {
+    /// Its name on the command line and in results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fit => "fit",
+            Self::Solve => "solve",
+            Self::MiniBatch => "mini-batch",
+            Self::Silhouette => "silhouette",
+        }
+    }
 }
 
 /// How it is measured.
@@ -58,7 +75,8 @@ pub(crate) fn run(task: Task, shape: &Shape, settings: &Settings) -> Result<Valu
     let load = || device.load(&preparation, &mut data.blocks().map(Ok));
     let document = match task {
         Task::Fit => run_fit(&load, shape, &data, settings)?,
-        Task::Solve => run_solve(&load, shape, &data, settings)?,
+        Task::Solve => run_solve(&load, shape, &data, None, settings)?,
+        Task::MiniBatch => run_solve(&load, shape, &data, Some(BATCH_SIZE), settings)?,
         Task::Silhouette => run_silhouette(load()?.as_ref(), &data)?,
     };
     let mut described = json!({
@@ -148,16 +166,24 @@ fn unrelated_ms(shard: &dyn Shard, shape: &Shape, data: &Data) -> Result<f64> {
     Ok(median(&times[1..]))
 }
 
-fn run_solve(load: &Load<'_>, shape: &Shape, data: &Data, settings: &Settings) -> Result<Value> {
+fn run_solve(
+    load: &Load<'_>,
+    shape: &Shape,
+    data: &Data,
+    batch_size: Option<usize>,
+    settings: &Settings,
+) -> Result<Value> {
     let shift_squared_max = 1e-4 * mean_variance(data, shape);
     let solve = |seed: u64| -> Result<(f64, Fit)> {
         let shard = load()?;
         let params = FitParams {
             n_clusters: shape.n_clusters,
             start: Start::Seeded { init: Init::Parallel, n_init: 1, seed },
+            batch_size,
             max_iter: 300,
             shift_squared_max,
             units: data.preparation().units(),
+            weight_unit: data.preparation().weight_unit(),
         };
         let began = Instant::now();
         let fit = fit(shard.as_ref(), &params, &mut ())?;

@@ -21,6 +21,7 @@ pub(crate) fn peers(task: Task, shape: &Shape) -> impl Iterator<Item = &'static 
     let names: &[&str] = match task {
         Task::Fit => &["sklearn-lloyd", "sklearn-elkan", "intelex", "faiss", "spark"],
         Task::Solve => &["sklearn-lloyd", "intelex", "faiss"],
+        Task::MiniBatch => &["sklearn-minibatch"],
         Task::Silhouette => &["sklearn"],
     };
     let is_waited_for = shape.n_clusters <= SPARK_CLUSTERS_MAX;
@@ -46,7 +47,7 @@ impl Runner<'_> {
     /// Our own part.
     pub(crate) fn ours(&self, task: Task, shape: &Shape) -> Result<Value> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["ours", "--task", name(task), "--shape", shape.name]);
+        command.args(["ours", "--task", task.name(), "--shape", shape.name]);
         command.args(["--threads", &self.settings.threads.to_string()]);
         command.args(["--passes", &self.settings.passes.to_string(), "--repeats", &self.settings.repeats.to_string()]);
         document(&mut command)
@@ -58,7 +59,9 @@ impl Runner<'_> {
         let mut command = Command::new(python);
         command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
         command.envs(is_tuned.then_some(("OPENBLAS_CORETYPE", CORETYPE)));
-        command.arg(PEER_PROGRAM).args([name(task), "--peer", peer]).arg("--data").arg(folder);
+        // By mini-batches is another peer there, not another task.
+        let peers_task = if task == Task::MiniBatch { Task::Solve } else { task };
+        command.arg(PEER_PROGRAM).args([peers_task.name(), "--peer", peer]).arg("--data").arg(folder);
         command.args(["--threads", &self.settings.threads.to_string()]);
         // Nothing is close enough to Spark for its repeats to matter.
         let repeats = if peer == "spark" { 1 } else { self.settings.repeats }.to_string();
@@ -66,7 +69,7 @@ impl Runner<'_> {
             Task::Fit => {
                 command.args(["--passes", &self.settings.passes.to_string(), "--repeats", &repeats]);
             }
-            Task::Solve => {
+            Task::Solve | Task::MiniBatch => {
                 command.args(["--k", &shape.n_clusters.to_string(), "--repeats", &repeats]);
             }
             Task::Silhouette => {}
@@ -80,14 +83,6 @@ impl Runner<'_> {
             Some(python) => document(Command::new(python).args([PEER_PROGRAM, "versions"])),
             None => Ok(Value::Null),
         }
-    }
-}
-
-fn name(task: Task) -> &'static str {
-    match task {
-        Task::Fit => "fit",
-        Task::Solve => "solve",
-        Task::Silhouette => "silhouette",
     }
 }
 

@@ -65,6 +65,15 @@ impl Partial {
             .expect("a mean of float32 numbers is a finite float32 number")
     }
 
+    /// What chance alone does to the means: the expected summed squared distance of the clusters' means to those of the
+    /// population that the rows are a sample of. All clusters are taken to have the same variance, as in an analysis of
+    /// variance, and weights to say how far a row counts, not how many rows it stands for.
+    pub fn variance_of_means(&self, weight_unit: f64) -> f64 {
+        let weight = self.weights.iter().sum::<i128>() as f64 * weight_unit;
+        let variance = self.inertia.value() / weight;
+        self.counts.iter().filter(|count| **count > 0).map(|count| variance / *count as f64).sum()
+    }
+
     /// Moves a row from the cluster that it was counted in to the cluster `to`.
     pub fn relocate(&mut self, row: &PickedRow, to: usize, units: &[f64]) {
         let from = row.cluster as usize;

@@ -14,6 +14,7 @@ mod error;
 mod machine;
 mod observer;
 mod questions;
+mod sample;
 mod segmentation;
 mod segments;
 
@@ -32,4 +33,5 @@ pub use error::ClusteringError;
 pub use machine::Machine;
 pub use observer::{Event, Observer, PassRecord, Phase};
 pub use questions::{Device, Draw, Rows, Shard};
+pub use sample::Sample;
 pub use segmentation::{Segmentation, segment};

@@ -12,6 +12,8 @@ pub enum Phase {
     Prepare,
     /// First centroids are chosen.
     Seed,
+    /// Lloyd passes over a part of the rows; comes once for each mini-batch.
+    Batch,
     /// Lloyd passes.
     Fit,
     /// Scores are computed.
@@ -27,6 +29,7 @@ impl Phase {
             Self::Profile => "profile",
             Self::Prepare => "prepare",
             Self::Seed => "seed",
+            Self::Batch => "batch",
             Self::Fit => "fit",
             Self::Validate => "validate",
             Self::Describe => "describe",

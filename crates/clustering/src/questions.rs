@@ -5,6 +5,7 @@ use crate::answers::{
 };
 use crate::error::ClusteringError;
 use crate::prepare::Reading;
+use crate::sample::Sample;
 use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery, RandomStream};
@@ -34,6 +35,9 @@ pub trait Rows {
 pub trait Shard: Send + Sync {
     /// The blocks, in ascending order.
     fn block_ids(&self) -> Vec<BlockId>;
+
+    /// A sample of the rows, copied to where it can be asked the same questions. It costs memory as long as it is held.
+    fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError>;
 
     /// Assigns each row to its nearest centroid, once for every set of centroids: one partial a set.
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError>;

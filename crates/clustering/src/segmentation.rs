@@ -8,7 +8,7 @@ use crate::prepare::{Fitted, fit_preparation};
 use crate::questions::{Rows, Shard};
 use crate::segments::segments;
 use crate::silhouette::{Mode, SilhouetteScore, silhouette};
-use shoal_domain::job::{JobSpec, KMeansSpec, Silhouette, ValidateSpec};
+use shoal_domain::job::{Algorithm, JobSpec, KMeansSpec, Silhouette, ValidateSpec};
 use shoal_domain::model::{Model, Scores};
 use shoal_domain::{Centroids, Preparation};
 
@@ -88,9 +88,11 @@ fn fit_params(spec: &KMeansSpec, fitted: &Fitted, warm_start: Option<&Model>) ->
     Ok(FitParams {
         n_clusters: spec.n_clusters,
         start,
+        batch_size: (spec.algorithm == Algorithm::MiniBatch).then_some(spec.batch_size),
         max_iter: spec.max_iter,
         shift_squared_max: spec.tol * mean_variance,
         units: fitted.preparation.units(),
+        weight_unit: fitted.preparation.weight_unit(),
     })
 }
 

@@ -3,13 +3,15 @@
 use crate::holders::{Holders, impossible};
 use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
-    ClusterWeights, ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard, Spread,
+    ClusterWeights, ClusteringError, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Sample, Shard,
+    Spread,
 };
 use shoal_domain::{BlockId, Centroids, Merge};
+use shoal_stats::RandomStream;
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
 use shoal_wire::proto::{
     AssignRequest, DistanceSumsRequest, DrawRequest, FarthestRequest, MoversRequest, PickedResponse, QueryRowsRequest,
-    SimplifiedSilhouettesRequest, SpreadRequest,
+    SampleRequest, SimplifiedSilhouettesRequest, SpreadRequest,
 };
 
 pub(crate) struct FleetShard {
@@ -73,6 +75,20 @@ impl Shard for FleetShard {
             self.workers.holders.iter().flat_map(|holder| holder.blocks.iter().copied()).collect();
         blocks.sort();
         blocks
+    }
+
+    fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError> {
+        let name = format!("{}/sample of {}", self.run, sample.block_rows);
+        // Made first: whatever happens from here on, its end tells the workers to let go.
+        let shard = Self::new(self.workers.clone(), name.clone(), self.n_features);
+        let RandomStream { seed, stream } = sample.stream;
+        let block_rows = sample.block_rows as u32;
+        let request = SampleRequest { run: self.run.clone(), sample: name, block_rows, seed, stream };
+        self.workers.ask_all(|mut worker, _| {
+            let request = request.clone();
+            Box::pin(async move { worker.sample(request).await })
+        })?;
+        Ok(Box::new(shard))
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use shoal_clustering::cpu::{ClusterOrder, CpuDevice, CpuShard, ExactInertia};
 use shoal_clustering::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use shoal_clustering::{
-    ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Shard,
-    Spread,
+    ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Sample,
+    Shard, Spread,
 };
 use shoal_domain::job::MAX_CLUSTERS;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 const LIST_BYTES: usize = 20;
 
 /// A GPU with the processor beside it, which answers what is asked once or twice a job.
+#[derive(Clone)]
 pub struct CudaDevice {
     gpu: Arc<dyn Gpu>,
     cpu: CpuDevice,
@@ -40,7 +41,8 @@ impl CudaDevice {
         Ok(CudaShard {
             rows,
             host,
-            cpu: self.cpu.clone(),
+            device: self.clone(),
+            preparation: preparation.clone(),
             inertia: ExactInertia::new(preparation),
             squares: OnceLock::new(),
             passes: Mutex::new(Passes::new(preparation, free / 2)),
@@ -69,7 +71,8 @@ pub struct CudaShard {
     rows: DeviceRows,
     /// The same rows in the memory of the machine.
     host: CpuShard,
-    cpu: CpuDevice,
+    device: CudaDevice,
+    preparation: Preparation,
     inertia: ExactInertia,
     /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
     squares: OnceLock<ExactSum>,
@@ -95,7 +98,7 @@ impl CudaShard {
 
     fn squares(&self) -> &ExactSum {
         self.squares.get_or_init(|| {
-            let isa = self.cpu.isa();
+            let isa = self.device.cpu.isa();
             let add = |mut squares: ExactSum, block: &Block| {
                 self.inertia.add_squares(block, isa, &mut squares);
                 squares
@@ -105,7 +108,7 @@ impl CudaShard {
                 sum
             };
             let blocks = self.host.blocks();
-            self.cpu.install(|| blocks.par_iter().fold(ExactSum::default, add).reduce(ExactSum::default, merge))
+            self.device.cpu.install(|| blocks.par_iter().fold(ExactSum::default, add).reduce(ExactSum::default, merge))
         })
     }
 
@@ -132,13 +135,18 @@ impl Shard for CudaShard {
         self.host.block_ids()
     }
 
+    fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError> {
+        let host = self.host.sampled(sample);
+        Ok(Box::new(self.device.shard(&self.preparation, host).map_err(ClusteringError::rows)?))
+    }
+
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
         let mut partials = Vec::with_capacity(sets.len());
         for sets in sets.chunks(self.sets_together) {
             partials.extend(self.with_passes(|passes, rows| passes.assign(rows, sets))?);
         }
         let squares = self.squares();
-        self.cpu.install(|| {
+        self.device.cpu.install(|| {
             partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
                 partial.inertia = self.inertia.of(squares, partial, centroids);
             });

@@ -165,6 +165,22 @@ impl Block {
         Self { values: slab, start, ..self }
     }
 
+    /// Some of the block's rows, given in ascending order, as a block of the same number.
+    pub fn select(&self, row_idxs: &[usize]) -> Self {
+        let mut values = Vec::with_capacity(row_idxs.len() * self.n_features);
+        row_idxs.iter().for_each(|row_idx| values.extend_from_slice(self.row(*row_idx)));
+        let offset = |row_idx: &usize| (self.data_set_row(*row_idx) - self.id.first_row()) as u32;
+        Self {
+            id: self.id,
+            n_rows: row_idxs.len(),
+            n_features: self.n_features,
+            values: Arc::new(values),
+            start: 0,
+            kept: Some(row_idxs.iter().map(offset).collect()),
+            weights: self.weights.as_ref().map(|weights| row_idxs.iter().map(|row_idx| weights[*row_idx]).collect()),
+        }
+    }
+
     /// The block's number.
     pub fn id(&self) -> BlockId {
         self.id

@@ -149,6 +149,13 @@ pub struct KMeansSpec {
     /// How many clusters, at least 1.
     #[schemars(range(min = 1, max = 65_536))]
     pub n_clusters: usize,
+    /// How the centroids come to rest.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// Rows of the first batch of `minibatch`, at least; never fewer than 32 for each cluster.
+    #[serde(default = "KMeansSpec::default_batch_size")]
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
     /// How the first centroids are chosen.
     #[serde(default)]
     pub init: Init,
@@ -156,7 +163,7 @@ pub struct KMeansSpec {
     #[serde(default = "KMeansSpec::default_n_init")]
     #[schemars(range(min = 1, max = 1_000))]
     pub n_init: usize,
-    /// The most Lloyd passes of one start.
+    /// The most Lloyd passes of one start; over all rows, and over each batch of `minibatch`.
     #[serde(default = "KMeansSpec::default_max_iter")]
     #[schemars(range(min = 1))]
     pub max_iter: usize,
@@ -176,6 +183,8 @@ impl KMeansSpec {
     pub fn with_clusters(n_clusters: usize) -> Self {
         Self {
             n_clusters,
+            algorithm: Algorithm::default(),
+            batch_size: Self::default_batch_size(),
             init: Init::default(),
             n_init: Self::default_n_init(),
             max_iter: Self::default_max_iter(),
@@ -188,6 +197,10 @@ impl KMeansSpec {
     /// scikit-learn's own default for random starts.
     fn default_n_init() -> usize {
         10
+    }
+
+    fn default_batch_size() -> usize {
+        10_000
     }
 
     fn default_max_iter() -> usize {
@@ -206,6 +219,9 @@ impl KMeansSpec {
         if !(1..=MAX_STARTS).contains(&self.n_init) {
             return wrong("kmeans.n_init", "must be from 1 to 1000");
         }
+        if self.batch_size == 0 {
+            return wrong("kmeans.batch_size", "must be at least 1");
+        }
         if self.max_iter == 0 {
             return wrong("kmeans.max_iter", "must be at least 1");
         }
@@ -223,6 +239,19 @@ pub const MAX_STARTS: usize = 1_000;
 
 /// The most rows of a sampled silhouette: its standard error is then at most 0.0032 whatever the data.
 pub const MAX_SAMPLE: usize = 100_000;
+
+/// How the centroids come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Passes over all rows (Lloyd 1982).
+    #[default]
+    Lloyd,
+    /// Passes over nested random batches, each four times as large as the one before, and over all rows at the end
+    /// (Newling & Fleuret 2016). Comes to rest by the same tolerance as `lloyd`, sooner, and mostly somewhere else. The
+    /// starts compete on the first batch, and the best one goes on. Few rows, less than four batches, are left to `lloyd`.
+    MiniBatch,
+}
 
 /// How the first centroids are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -99,6 +99,11 @@ impl Preparation {
         self.columns.iter().map(ColumnPreparation::unit).collect()
     }
 
+    /// The grid's step of the weights; 1 where the data set has none.
+    pub fn weight_unit(&self) -> f64 {
+        self.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent))
+    }
+
     /// A bound of the distance between two prepared rows, a power of two.
     pub fn diameter(&self) -> f64 {
         let diameter_squared: f64 = self.columns.iter().map(|column| 4.0 * column.bound() * column.bound()).sum();

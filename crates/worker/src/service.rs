@@ -3,7 +3,7 @@
 use crate::store::{DataSet, Store};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use shoal_clustering::{ClusteringError, Draw, PairQuestion, Picked, QueryRows, Rows, Shard};
+use shoal_clustering::{ClusteringError, Draw, PairQuestion, Picked, QueryRows, Rows, Sample, Shard};
 use shoal_domain::{BlockId, Centroids, Preparation};
 use shoal_stats::DigitQuery;
 use shoal_wire::convert::{WireError, f32s_from_bytes, i128s_from_bytes, picked_to, required};
@@ -142,6 +142,14 @@ impl Shards for ShardService {
         let ask = move |rows: &DataSet, store: &Store| store.prepare(&run, rows, &preparation);
         let blocks = self.ask_rows(&request.data_set, ask).await?;
         Ok(Response::new(proto::PrepareResponse { blocks: blocks.into_iter().map(|block| block.0).collect() }))
+    }
+
+    async fn sample(&self, request: Request<proto::SampleRequest>) -> Answer<proto::SampleResponse> {
+        let request = request.into_inner();
+        let (run, store) = (self.store.run(&request.run)?, self.store.clone());
+        let sample = Sample::try_from(&request).map_err(invalid)?;
+        compute(move || store.sample(&run, &request.sample, &sample)).await?;
+        Ok(Response::new(proto::SampleResponse {}))
     }
 
     async fn release(&self, request: Request<proto::ReleaseRequest>) -> Answer<proto::ReleaseResponse> {

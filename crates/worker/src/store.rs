@@ -1,7 +1,7 @@
 //! What a worker holds: raw blocks by data set, prepared shards by run.
 
 use shoal_clustering::cpu::MemoryRows;
-use shoal_clustering::{ClusteringError, Machine, Shard};
+use shoal_clustering::{ClusteringError, Machine, Sample, Shard};
 use shoal_domain::{BlockId, Preparation};
 use shoal_wire::blocks::{DataSetSchema, SourceBlock};
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +68,13 @@ impl Store {
         let n_features = preparation.n_features();
         lock(&self.runs).insert(run.to_owned(), Run { shard: shard.into(), n_features });
         Ok(blocks)
+    }
+
+    /// Samples a run and keeps the sample as a run of its own. Asked again, it does the same again.
+    pub(crate) fn sample(&self, run: &Run, name: &str, sample: &Sample) -> Result<(), ClusteringError> {
+        let shard = run.shard.sample(sample)?.into();
+        lock(&self.runs).insert(name.to_owned(), Run { shard, n_features: run.n_features });
+        Ok(())
     }
 
     pub(crate) fn run(&self, run: &str) -> Result<Run, Status> {

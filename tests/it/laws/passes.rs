@@ -100,9 +100,11 @@ fn fits_together_are_fits_one_by_one() {
     let params = |(n_clusters, n_init): (usize, usize)| FitParams {
         n_clusters,
         start: Start::Seeded { init: Init::Parallel, n_init, seed: 7 },
+        batch_size: None,
         max_iter: 100,
         shift_squared_max: 1e-4,
         units: fitted.preparation.units(),
+        weight_unit: fitted.preparation.weight_unit(),
     };
     let jobs: Vec<FitParams> = [(2, 3), (3, 1), (4, 5), (5, 4), (6, 2)].map(params).to_vec();
     let prepare = || rows.prepare(&fitted.preparation).expect("the rows can be prepared");

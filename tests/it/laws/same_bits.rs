@@ -6,7 +6,7 @@ use crate::memory_rows::MemoryRows;
 use proptest::prelude::*;
 use shoal_clustering::cpu::{CpuDevice, Isa};
 use shoal_clustering::{ClusteringError, Device, segment};
-use shoal_domain::job::{Init, JobSpec, Missing, PrepareSpec, Scale, Silhouette, ValidateSpec};
+use shoal_domain::job::{Algorithm, Init, JobSpec, Missing, PrepareSpec, Scale, Silhouette, ValidateSpec};
 use std::sync::Arc;
 
 /// Everything that a job gives, as text: the model document, and the bits of all labels and distances.
@@ -39,7 +39,7 @@ fn ways() -> Vec<(&'static str, Vec<Arc<dyn Device>>)> {
 }
 
 /// Fails at the first line that is another one when computed in another way. A refusal has to be the same too.
-fn check(name: &str, table: &Table, spec: &JobSpec) -> Result<String, String> {
+pub(super) fn check(name: &str, table: &Table, spec: &JobSpec) -> Result<String, String> {
     let compute = |devices| outcome(&table.rows_on(devices), spec).map_err(|error| error.to_string());
     let expected = compute(vec![shared(device(1))]);
     for (way, devices) in ways() {
@@ -135,10 +135,13 @@ fn any_job() -> impl Strategy<Value = JobSpec> {
     let missing = prop::sample::select(vec![Missing::Drop, Missing::Mean, Missing::Median]);
     let scale = prop::sample::select(vec![Scale::Zscore, Scale::Minmax, Scale::Robust, Scale::None]);
     let silhouette = prop::sample::select(vec![Silhouette::Exact, Silhouette::Sampled, Silhouette::Simplified]);
-    (init, missing, scale, silhouette, 1usize..7, 0u64..1000).prop_map(
-        |(init, missing, scale, silhouette, n_clusters, seed)| {
+    let algorithm = prop::sample::select(vec![Algorithm::Lloyd, Algorithm::MiniBatch]);
+    (init, missing, scale, silhouette, algorithm, 1usize..7, 0u64..1000).prop_map(
+        |(init, missing, scale, silhouette, algorithm, n_clusters, seed)| {
             let mut spec = with(init, silhouette, n_clusters);
             spec.kmeans.seed = seed;
+            spec.kmeans.algorithm = algorithm;
+            spec.kmeans.batch_size = 1;
             spec.prepare = PrepareSpec { missing, scale };
             spec.validate.silhouette_sample = 20;
             spec

@@ -10,12 +10,14 @@ use super::packed::PackedCentroids;
 use super::pass::{Pass, Work};
 use super::silhouette::{ByCluster, ClusterOrder};
 use super::simplified;
+use super::slab::Packer;
 use super::sums::GridSums;
 use super::tile::{Ahead, FindNearest, Found};
 use crate::answers::{ClusterWeights, DistanceSums, PairQuestion, Partial, Picked, PickedRow, QueryRows, Spread};
 use crate::error::ClusteringError;
 use crate::memory::{Memories, tie};
 use crate::questions::{Draw, Shard};
+use crate::sample::{Sample, Sampler};
 use crate::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use rayon::prelude::*;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
@@ -33,6 +35,7 @@ const SUMS_BYTES_MAX: usize = 256 << 20;
 /// Prepared blocks in memory.
 pub struct CpuShard {
     device: CpuDevice,
+    preparation: Preparation,
     /// Step of each column's grid.
     units: Vec<f64>,
     inertia: ExactInertia,
@@ -76,13 +79,14 @@ impl CpuShard {
         Self {
             chunk_blocks,
             device: device.clone(),
+            preparation: preparation.clone(),
             units: preparation.units(),
             inertia: ExactInertia::new(preparation),
             tie: tie(preparation),
             squares: OnceLock::new(),
             memories: Mutex::new(Memories::new(bytes_max)),
             draws: DrawMemory::new(&blocks, bytes_max),
-            weight_unit: preparation.weight_exponent.map_or(1.0, |exponent| libm::ldexp(1.0, exponent)),
+            weight_unit: preparation.weight_unit(),
             n_rows: blocks.iter().map(Block::n_rows).sum(),
             blocks,
             labels: Mutex::new(None),
@@ -92,6 +96,19 @@ impl CpuShard {
     /// The blocks, in ascending order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// A shard of a sample of the rows.
+    pub fn sampled(&self, sample: &Sample) -> Self {
+        let sampler = Sampler::new(*sample);
+        let pick = |blocks: &[Block]| {
+            let mut packer = Packer::default();
+            blocks.iter().for_each(|block| packer.push(sampler.pick(block)));
+            packer.finish()
+        };
+        let n_together = self.blocks.len().div_ceil(self.device.n_threads()).max(1);
+        let blocks = self.device.install(|| self.blocks.par_chunks(n_together).flat_map_iter(pick).collect());
+        self.device.shard(&self.preparation, blocks)
     }
 
     /// Assigns every block and folds the assignments into an answer: the one loop behind all questions.
@@ -202,6 +219,10 @@ fn picked_row(block: &Block, row_idx: usize, order: f64, cluster: u32, target: u
 impl Shard for CpuShard {
     fn block_ids(&self) -> Vec<BlockId> {
         self.blocks.iter().map(Block::id).collect()
+    }
+
+    fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError> {
+        Ok(Box::new(self.sampled(sample)))
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {

@@ -1,6 +1,7 @@
 //! All starts of a job, or of several, over the same passes.
 
 use super::lloyd::{Lloyd, Progress};
+use super::mini_batch::{Approach, approach};
 use super::seed::seed;
 use super::size::sets_per_question;
 use crate::answers::Partial;
@@ -36,12 +37,23 @@ pub struct FitParams {
     pub n_clusters: usize,
     /// Where to start.
     pub start: Start,
-    /// Most passes of a start.
+    /// Rows of the first of the mini-batches that lead up to passes over all rows; none where all passes are such.
+    pub batch_size: Option<usize>,
+    /// Most passes of a start, over all rows and over each batch.
     pub max_iter: usize,
     /// Converged when the summed squared shift of the centroids is at most this.
     pub shift_squared_max: f64,
     /// Grid step of each column.
     pub units: Vec<f64>,
+    /// Grid step of the weights.
+    pub weight_unit: f64,
+}
+
+impl FitParams {
+    /// A start from these centroids.
+    pub(super) fn lloyd(&self, centroids: Centroids) -> Lloyd {
+        Lloyd::new(centroids, self.units.clone(), self.max_iter, self.shift_squared_max)
+    }
 }
 
 /// The best start.
@@ -51,7 +63,7 @@ pub struct Fit {
     pub centroids: Centroids,
     /// What assigning all rows to exactly these centroids gives: sizes, sums, inertia.
     pub partial: Partial,
-    /// Its passes.
+    /// Its passes over all rows.
     pub n_iter: usize,
     /// Whether it came to rest before `max_iter`.
     pub converged: bool,
@@ -74,27 +86,21 @@ pub fn fit_each(
     jobs: &[FitParams],
     observer: &mut dyn Observer,
 ) -> Result<Vec<Fit>, ClusteringError> {
-    emit(observer, Event::Phase(Phase::Seed))?;
     let mut starts = Vec::new();
     let mut of_jobs = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let initial = match &job.start {
-            Start::From(centroids) => vec![centroids.clone()],
-            Start::Seeded { init, n_init, seed: number } => {
-                seed(shard, *init, job.n_clusters, *n_init, *number, observer)?
-            }
-        };
-        let start = |centroids| Lloyd::new(centroids, job.units.clone(), job.max_iter, job.shift_squared_max);
-        of_jobs.push(starts.len()..starts.len() + initial.len());
-        starts.extend(initial.into_iter().map(start));
+        let (first_number, initial) = beginning(shard, job, observer)?;
+        of_jobs.push((first_number, starts.len()..starts.len() + initial.len()));
+        starts.extend(initial.into_iter().map(|centroids| job.lloyd(centroids)));
     }
     emit(observer, Event::Phase(Phase::Fit))?;
     run(shard, &mut starts, 0, observer)?;
     // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
-    let mut partials = assign(shard, starts.iter().map(|start| start.centroids().clone()).collect())?;
+    let centroids: Vec<Centroids> = starts.iter().map(|start| start.centroids().clone()).collect();
+    let mut partials = assign(shard, &centroids)?;
     let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
     let mut fits = Vec::with_capacity(jobs.len());
-    for of_job in of_jobs {
+    for (first_number, of_job) in of_jobs {
         let first = of_job.start;
         let is_one_of_several = of_job.len() > 1;
         let best = of_job.min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
@@ -106,14 +112,43 @@ pub fn fit_each(
             partial: partials[best].clone(),
             n_iter: starts[best].n_iter(),
             converged: starts[best].progress() == Progress::Converged,
-            start: best - first,
+            start: first_number + best - first,
         });
     }
     Ok(fits)
 }
 
+/// The centroids that passes over all rows begin with, one set a start, and the number of the first start.
+fn beginning(
+    shard: &dyn Shard,
+    job: &FitParams,
+    observer: &mut dyn Observer,
+) -> Result<(usize, Vec<Centroids>), ClusteringError> {
+    let approached = match job.batch_size {
+        Some(batch_size) => approach(shard, job, batch_size, observer)?,
+        None => None,
+    };
+    match approached {
+        Some(Approach { centroids, start }) => Ok((start, vec![centroids])),
+        None => Ok((0, seeds(shard, job, observer)?)),
+    }
+}
+
+/// The first centroids of all starts.
+pub(super) fn seeds(
+    shard: &dyn Shard,
+    job: &FitParams,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Centroids>, ClusteringError> {
+    emit(observer, Event::Phase(Phase::Seed))?;
+    match &job.start {
+        Start::From(centroids) => Ok(vec![centroids.clone()]),
+        Start::Seeded { init, n_init, seed: number } => seed(shard, *init, job.n_clusters, *n_init, *number, observer),
+    }
+}
+
 /// Passes until no start goes on. `first` is the number of the first start, for the records.
-fn run(
+pub(super) fn run(
     shard: &dyn Shard,
     starts: &mut [Lloyd],
     first: usize,
@@ -125,7 +160,8 @@ fn run(
         if active.is_empty() {
             return Ok(());
         }
-        let partials = assign(shard, active.iter().map(|start| starts[*start].centroids().clone()).collect())?;
+        let centroids: Vec<Centroids> = active.iter().map(|start| starts[*start].centroids().clone()).collect();
+        let partials = assign(shard, &centroids)?;
         let mut n_active = active.len();
         for (start, partial) in active.into_iter().zip(partials) {
             let record = advance(shard, &mut starts[start], partial)?;
@@ -150,7 +186,7 @@ fn refine(
         start[0].go_on_to_rest();
         run(shard, start, number, observer)?;
         let centroids = start[0].centroids().clone();
-        let partial = assign(shard, vec![centroids.clone()])?.remove(0);
+        let partial = assign(shard, std::slice::from_ref(&centroids))?.remove(0);
         if start[0].progress() != Progress::Converged || start[0].n_iter() >= start[0].max_iter() {
             return Ok(partial);
         }
@@ -175,7 +211,7 @@ fn advance(shard: &dyn Shard, start: &mut Lloyd, partial: Partial) -> Result<Pas
 }
 
 /// Asks about all sets, in as few questions as their size allows.
-fn assign(shard: &dyn Shard, sets: Vec<Centroids>) -> Result<Vec<Partial>, ClusteringError> {
+pub(super) fn assign(shard: &dyn Shard, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
     let per_question = sets_per_question(sets.iter().map(|set| set.values().len()).max().unwrap_or(1));
     let mut partials = Vec::with_capacity(sets.len());
     for sets in sets.chunks(per_question) {

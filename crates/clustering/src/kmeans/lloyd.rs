@@ -3,6 +3,10 @@
 use crate::answers::{Partial, PickedRow};
 use shoal_domain::Centroids;
 
+/// On a sample, centroids have moved enough when a pass moves them by less than a hundredth of what chance does, squared:
+/// the paper's `rho`, at the value that its authors recommend.
+const OF_CHANCE: f64 = 1e-4;
+
 /// What a pass has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -27,6 +31,8 @@ pub struct Lloyd {
     units: Vec<f64>,
     max_iter: usize,
     shift_squared_max: f64,
+    /// The grid step of the weights, on a sample.
+    sampled: Option<f64>,
     n_iter: usize,
     shift: f64,
     progress: Progress,
@@ -37,7 +43,14 @@ impl Lloyd {
     /// summed squared shift is at most `shift_squared_max`.
     pub fn new(initial: Centroids, units: Vec<f64>, max_iter: usize, shift_squared_max: f64) -> Self {
         let progress = Progress::Continue;
-        Self { centroids: initial, units, max_iter, shift_squared_max, n_iter: 0, shift: f64::INFINITY, progress }
+        let shift = f64::INFINITY;
+        Self { centroids: initial, units, max_iter, shift_squared_max, sampled: None, n_iter: 0, shift, progress }
+    }
+
+    /// Lets the start converge as soon as the centroids move much less than they differ from those of another sample as
+    /// large as the one that its passes go over (Newling & Fleuret 2016). `weight_unit` is the grid step of the weights.
+    pub fn on_a_sample(self, weight_unit: f64) -> Self {
+        Self { sampled: Some(weight_unit), ..self }
     }
 
     /// The centroids that the next pass should assign rows to.
@@ -88,6 +101,7 @@ impl Lloyd {
     /// farthest first. Each becomes the centroid of an empty cluster, as in scikit-learn. With fewer strays than empty
     /// clusters (fewer distinct rows than clusters) the rest keep their centroids and stay empty.
     pub fn advance(&mut self, mut partial: Partial, strays: &[PickedRow]) -> Progress {
+        let by_chance = self.sampled.map_or(0.0, |weight_unit| OF_CHANCE * partial.variance_of_means(weight_unit));
         for (cluster, stray) in partial.empty_clusters().into_iter().zip(strays) {
             partial.relocate(stray, cluster, &self.units);
         }
@@ -98,7 +112,7 @@ impl Lloyd {
         self.shift = shift_squared.sqrt();
         // Sums are exact, so rows that keep their labels leave the centroids exactly where they were: a shift of 0 is
         // what other libraries test as "no label has changed".
-        self.progress = if shift_squared <= self.shift_squared_max {
+        self.progress = if shift_squared <= self.shift_squared_max.max(by_chance) {
             Progress::Converged
         } else if self.n_iter == self.max_iter {
             Progress::Exhausted

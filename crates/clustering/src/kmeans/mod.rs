@@ -1,4 +1,4 @@
-//! k-means: seeding, Lloyd's algorithm, restarts.
+//! k-means: seeding, Lloyd's algorithm, mini-batches, restarts.
 //!
 //! [`Lloyd`] is the algorithm as a value, without I/O: it holds centroids, takes what a pass over the data found, and
 //! says whether to go on. [`fit`] drives all restarts of a job over the same passes, so that a restart costs arithmetic
@@ -6,6 +6,7 @@
 
 mod fit;
 mod lloyd;
+mod mini_batch;
 mod seed;
 mod size;
 

@@ -5,7 +5,8 @@ use crate::proto;
 use shoal_clustering::PassRecord;
 use shoal_domain::JobSpec;
 use shoal_domain::job::{
-    FileFormat, Init, KMeansSpec, Missing, PrepareSpec, PurchasesSpec, Scale, Silhouette, SourceSpec, ValidateSpec,
+    Algorithm, FileFormat, Init, KMeansSpec, Missing, PrepareSpec, PurchasesSpec, Scale, Silhouette, SourceSpec,
+    ValidateSpec,
 };
 
 impl From<&JobSpec> for proto::JobSpec {
@@ -129,8 +130,14 @@ impl From<&KMeansSpec> for proto::KMeans {
             Init::Parallel => proto::Init::Parallel,
             Init::Random => proto::Init::Random,
         };
+        let algorithm = match kmeans.algorithm {
+            Algorithm::Lloyd => proto::Algorithm::Lloyd,
+            Algorithm::MiniBatch => proto::Algorithm::MiniBatch,
+        };
         Self {
             n_clusters: kmeans.n_clusters as u64,
+            algorithm: algorithm.into(),
+            batch_size: Some(kmeans.batch_size as u64),
             init: init.into(),
             n_init: Some(kmeans.n_init as u64),
             max_iter: Some(kmeans.max_iter as u64),
@@ -149,10 +156,16 @@ impl TryFrom<proto::KMeans> for KMeansSpec {
             proto::Init::Unspecified | proto::Init::Parallel => Init::Parallel,
             proto::Init::Random => Init::Random,
         };
+        let algorithm = match known(kmeans.algorithm, "spec.kmeans.algorithm")? {
+            proto::Algorithm::Unspecified | proto::Algorithm::Lloyd => Algorithm::Lloyd,
+            proto::Algorithm::MiniBatch => Algorithm::MiniBatch,
+        };
         let defaults = Self::with_clusters(0);
         let count = |value: Option<u64>, default| value.map_or(default, |value| value as usize);
         Ok(Self {
             n_clusters: kmeans.n_clusters as usize,
+            algorithm,
+            batch_size: count(kmeans.batch_size, defaults.batch_size),
             init,
             n_init: count(kmeans.n_init, defaults.n_init),
             max_iter: count(kmeans.max_iter, defaults.max_iter),

@@ -3,9 +3,9 @@
 use super::{WireError, required};
 use crate::proto;
 use bytes::Bytes;
-use shoal_clustering::Draw;
 use shoal_clustering::prepare::Reading;
-use shoal_domain::{Centroids, ColumnPreparation, Preparation, Transform};
+use shoal_clustering::{Draw, Sample};
+use shoal_domain::{BLOCK_ROWS, Centroids, ColumnPreparation, Preparation, Transform};
 use shoal_stats::{DigitQuery, RandomStream};
 
 /// Float32 numbers as little-endian bytes.
@@ -160,6 +160,18 @@ impl TryFrom<proto::Draw> for Draw {
             ignore_weights: draw.ignore_weights,
             stream: RandomStream { seed: draw.seed, stream: draw.stream },
         })
+    }
+}
+
+impl TryFrom<&proto::SampleRequest> for Sample {
+    type Error = WireError;
+
+    fn try_from(request: &proto::SampleRequest) -> Result<Self, WireError> {
+        let block_rows = request.block_rows as usize;
+        if !(1..=BLOCK_ROWS).contains(&block_rows) {
+            return Err(WireError::Invalid { field: "block_rows", reason: "must be from 1 to 1024" });
+        }
+        Ok(Self { block_rows, stream: RandomStream { seed: request.seed, stream: request.stream } })
     }
 }
 

@@ -67,6 +67,11 @@ pub struct KMeans {
     pub tol: ::core::option::Option<f64>,
     #[prost(uint64, tag = "6")]
     pub seed: u64,
+    #[prost(enumeration = "Algorithm", tag = "7")]
+    pub algorithm: i32,
+    /// 10,000 when absent.
+    #[prost(uint64, optional, tag = "8")]
+    pub batch_size: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Validate {
@@ -326,6 +331,36 @@ impl Scale {
             "SCALE_ROBUST" => Some(Self::Robust),
             "SCALE_LOG1P_ZSCORE" => Some(Self::Log1pZscore),
             "SCALE_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Algorithm {
+    /// As ALGORITHM_LLOYD.
+    Unspecified = 0,
+    Lloyd = 1,
+    MiniBatch = 2,
+}
+impl Algorithm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ALGORITHM_UNSPECIFIED",
+            Self::Lloyd => "ALGORITHM_LLOYD",
+            Self::MiniBatch => "ALGORITHM_MINI_BATCH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ALGORITHM_UNSPECIFIED" => Some(Self::Unspecified),
+            "ALGORITHM_LLOYD" => Some(Self::Lloyd),
+            "ALGORITHM_MINI_BATCH" => Some(Self::MiniBatch),
             _ => None,
         }
     }
@@ -1319,6 +1354,23 @@ pub struct PrepareResponse {
     pub blocks: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SampleRequest {
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// The name of the run that the sample is.
+    #[prost(string, tag = "2")]
+    pub sample: ::prost::alloc::string::String,
+    /// Rows of a whole block.
+    #[prost(uint32, tag = "3")]
+    pub block_rows: u32,
+    #[prost(uint64, tag = "4")]
+    pub seed: u64,
+    #[prost(uint64, tag = "5")]
+    pub stream: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SampleResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseRequest {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
@@ -2201,6 +2253,25 @@ pub mod shards_client {
             req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Prepare"));
             self.inner.unary(req, path, codec).await
         }
+        /// Copies a sample of a run's rows, as a run of its own.
+        pub async fn sample(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SampleRequest>,
+        ) -> std::result::Result<tonic::Response<super::SampleResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/shoal.v1.Shards/Sample");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Sample"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Lets go of the prepared rows of a run, of a data set, or both. What is not there is no error.
         pub async fn release(
             &mut self,
@@ -2458,6 +2529,11 @@ pub mod shards_server {
             &self,
             request: tonic::Request<super::PrepareRequest>,
         ) -> std::result::Result<tonic::Response<super::PrepareResponse>, tonic::Status>;
+        /// Copies a sample of a run's rows, as a run of its own.
+        async fn sample(
+            &self,
+            request: tonic::Request<super::SampleRequest>,
+        ) -> std::result::Result<tonic::Response<super::SampleResponse>, tonic::Status>;
         /// Lets go of the prepared rows of a run, of a data set, or both. What is not there is no error.
         async fn release(
             &self,
@@ -2758,6 +2834,49 @@ pub mod shards_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PrepareSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/shoal.v1.Shards/Sample" => {
+                    #[allow(non_camel_case_types)]
+                    struct SampleSvc<T: Shards>(pub Arc<T>);
+                    impl<T: Shards> tonic::server::UnaryService<super::SampleRequest>
+                    for SampleSvc<T> {
+                        type Response = super::SampleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SampleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shards>::sample(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SampleSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
