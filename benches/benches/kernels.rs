@@ -49,16 +49,12 @@ fn centroids(n_clusters: usize, n_features: usize) -> Centroids {
     Centroids::new(n_clusters, n_features, values(n_clusters * n_features, 99)).expect("the shape is right")
 }
 
-fn isas() -> impl Iterator<Item = Isa> {
-    [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available())
-}
-
 /// Multiplications and additions of a pass.
 fn passes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pass");
     for (n_features, n_clusters) in [(16, 8), (32, 16), (64, 64), (128, 256)] {
         let set = [centroids(n_clusters, n_features)];
-        for isa in isas() {
+        for isa in Isa::available() {
             let shard = shard(isa, 8, n_features);
             group.throughput(Throughput::Elements((2 * 8 * BLOCK_ROWS * n_features * n_clusters) as u64));
             let id = BenchmarkId::new(isa.name(), format!("{n_features}x{n_clusters}"));
@@ -71,7 +67,7 @@ fn passes(criterion: &mut Criterion) {
 /// Rows that a draw goes over.
 fn draws(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("draw");
-    for isa in isas() {
+    for isa in Isa::available() {
         let shard = shard(isa, 8, 16);
         group.throughput(Throughput::Elements((8 * BLOCK_ROWS) as u64));
         let draw = Draw {
@@ -93,7 +89,7 @@ fn silhouettes(criterion: &mut Criterion) {
     group.sample_size(10);
     for n_features in [8, 16, 64] {
         let set = centroids(4, n_features);
-        for isa in isas() {
+        for isa in Isa::available() {
             let shard = shard(isa, 4, n_features);
             let counts = shard.assign(std::slice::from_ref(&set)).expect("rows in memory").remove(0).counts;
             let unit = preparation(n_features).distance_unit();

@@ -8,15 +8,6 @@ use shoal_clustering::cpu::{Assigner, Isa, squared_distance};
 use shoal_clustering::prepare::prepare_block;
 use shoal_domain::{Block, BlockId, Centroids};
 
-/// The instruction sets that this machine has.
-fn isas() -> Vec<Isa> {
-    match Isa::detect() {
-        Isa::Avx512 => vec![Isa::Avx512, Isa::Avx2, Isa::Portable],
-        Isa::Avx2 => vec![Isa::Avx2, Isa::Portable],
-        Isa::Portable => vec![Isa::Portable],
-    }
-}
-
 /// The squared distance by the plainest loop there is.
 fn plain_square(row: &[f32], centroid: &[f32]) -> f64 {
     row.iter().zip(centroid).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
@@ -28,7 +19,7 @@ fn argmin(values: &[f64]) -> usize {
 }
 
 fn check(name: &str, block: &Block, centroids: &Centroids) {
-    for isa in isas() {
+    for isa in Isa::available() {
         let found = Assigner::new(centroids, isa).block_labels(block);
         assert_eq!(found.labels.len(), block.n_rows());
         for (row_idx, (label, distance)) in found.labels.iter().zip(&found.distances).enumerate() {

@@ -23,6 +23,8 @@ mod slab;
 mod sums;
 mod tile;
 mod vector;
+#[cfg(target_arch = "aarch64")]
+mod vector_neon;
 #[cfg(target_arch = "x86_64")]
 mod vector_x86;
 

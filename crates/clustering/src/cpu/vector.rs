@@ -75,6 +75,99 @@ pub(super) trait Vector: Copy {
     unsafe fn prefetch(address: *const f32);
 }
 
+/// The methods of [`Vector`] that are one intrinsic each on every instruction set that has vectors.
+macro_rules! intrinsics {
+    ($splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, $min:ident,
+     $integers:ty, $add_integers:ident, $prefetch:ident) => {
+        type Integers = $integers;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: the caller has enabled the instruction set (see the trait); so in all methods below.
+            Self(unsafe { $splat(value) })
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller has LANES numbers there; the instruction needs no alignment.
+            Self(unsafe { $load(from) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller has room for LANES numbers there; the instruction needs no alignment.
+            unsafe { $store(to, self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $add(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $sub(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn multiply(self, other: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $mul(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $fma(self.0, factor.0, addend.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $max(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            // SAFETY: see `splat`.
+            Self(unsafe { $min(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn fused_multiply_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: see `splat`.
+            unsafe { self.multiply_add(factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_integers(from: *const i32) -> Self::Integers {
+            // SAFETY: the caller has LANES numbers there; the pointer is read without regard to alignment.
+            unsafe { from.cast::<Self::Integers>().read_unaligned() }
+        }
+
+        #[inline(always)]
+        unsafe fn store_integers(integers: Self::Integers, to: *mut i32) {
+            // SAFETY: the caller has room for LANES numbers there; as above.
+            unsafe { to.cast::<Self::Integers>().write_unaligned(integers) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers {
+            // SAFETY: see `splat`.
+            unsafe { $add_integers(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(address: *const f32) {
+            $prefetch(address)
+        }
+    };
+}
+
+pub(super) use intrinsics;
+
 /// One lane after the other, for every machine; the compiler's own vectors where it finds them.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 8]);
@@ -131,10 +224,8 @@ impl Vector for Plain {
 
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
-        // Every aarch64 fuses; elsewhere, without the instruction, `mul_add` would be a library call for each lane.
-        let multiply_add =
-            |a: f32, b: f32, c: f32| if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c };
-        Self(std::array::from_fn(|lane| multiply_add(self.0[lane], factor.0[lane], addend.0[lane])))
+        // Not `mul_add`, which is a library call for each lane where the target has no such instruction.
+        Self(std::array::from_fn(|lane| self.0[lane] * factor.0[lane] + addend.0[lane]))
     }
 
     #[inline(always)]

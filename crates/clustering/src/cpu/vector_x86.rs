@@ -1,98 +1,13 @@
 //! The vectors of x86-64: AVX2 with FMA, and AVX-512.
 
-use super::vector::Vector;
+use super::vector::{Vector, intrinsics};
 use std::arch::x86_64::*;
 
-/// The methods of [`Vector`] that are one intrinsic each.
-macro_rules! intrinsics {
-    ($splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, $min:ident,
-     $integers:ty, $add_integers:ident) => {
-        type Integers = $integers;
-
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the caller has enabled the instruction set (see the trait); so in all methods below.
-            Self(unsafe { $splat(value) })
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller has LANES numbers there; the instruction needs no alignment.
-            Self(unsafe { $load(from) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller has room for LANES numbers there; the instruction needs no alignment.
-            unsafe { $store(to, self.0) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $add(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn subtract(self, other: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $sub(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn multiply(self, other: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $mul(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $fma(self.0, factor.0, addend.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn max(self, other: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $max(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn min(self, other: Self) -> Self {
-            // SAFETY: see `splat`.
-            Self(unsafe { $min(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn fused_multiply_add(self, factor: Self, addend: Self) -> Self {
-            // SAFETY: see `splat`.
-            unsafe { self.multiply_add(factor, addend) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_integers(from: *const i32) -> Self::Integers {
-            // SAFETY: the caller has LANES numbers there; the pointer is read without regard to alignment.
-            unsafe { from.cast::<Self::Integers>().read_unaligned() }
-        }
-
-        #[inline(always)]
-        unsafe fn store_integers(integers: Self::Integers, to: *mut i32) {
-            // SAFETY: the caller has room for LANES numbers there; as above.
-            unsafe { to.cast::<Self::Integers>().write_unaligned(integers) }
-        }
-
-        #[inline(always)]
-        unsafe fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers {
-            // SAFETY: see `splat`.
-            unsafe { $add_integers(a, b) }
-        }
-
-        #[inline(always)]
-        unsafe fn prefetch(address: *const f32) {
-            // SAFETY: a prefetch of any address is harmless.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-        }
-    };
+/// Asks for a cache line.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }
 
 /// 16 lanes.
@@ -113,7 +28,8 @@ impl Vector for Avx512 {
         _mm512_max_ps,
         _mm512_min_ps,
         __m512i,
-        _mm512_add_epi32
+        _mm512_add_epi32,
+        prefetch
     );
 
     type Mask = __mmask16;
@@ -261,7 +177,8 @@ impl Vector for Avx2 {
         _mm256_max_ps,
         _mm256_min_ps,
         __m256i,
-        _mm256_add_epi32
+        _mm256_add_epi32,
+        prefetch
     );
 
     type Mask = __m256;
