@@ -1,6 +1,9 @@
 //! `shoal run` as a user starts it: files, figures, bad input.
 
 use crate::process::{fail, succeed};
+use arrow::array::AsArray;
+use arrow::datatypes::Float64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +57,27 @@ fn the_retail_job_prints_a_report_and_writes_three_files() {
     }
     assert!(out.path().join("labels.parquet").exists());
     assert_eq!(fs::read_dir(out.path()).expect("the folder exists").count(), 3, "no other file is left behind");
+}
+
+#[test]
+fn the_silhouette_of_each_row_stands_beside_its_label() {
+    let out = folder();
+    let job = changed(&out, "validate: {", "validate: { row_silhouettes: true,");
+    succeed(&["run", text(&job), "--out", text(out.path())]);
+    let file = fs::File::open(out.path().join("labels.parquet")).expect("the file was written");
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").build().expect("readable");
+    let mut silhouettes = Vec::new();
+    for batch in batches {
+        let batch = batch.expect("readable");
+        let column = batch.column_by_name("silhouette").expect("the column is there");
+        silhouettes.extend(column.as_primitive::<Float64Type>().iter().map(|value| value.expect("it is defined")));
+    }
+    let mean = silhouettes.iter().sum::<f64>() / silhouettes.len() as f64;
+    let score = json(&out.path().join("report.json"))["scores"]["silhouette"].as_f64().expect("a number");
+    assert!(silhouettes.len() == 2469 && (mean - score).abs() < 1e-12, "{} {mean} {score}", silhouettes.len());
+    let job = changed(&out, "silhouette: exact", "silhouette: sampled, row_silhouettes: true");
+    let line = fail(&["run", text(&job)]);
+    assert!(line.contains("validate.row_silhouettes") && line.contains("needs `silhouette: exact`"), "{line}");
 }
 
 #[test]

@@ -29,11 +29,13 @@ fn three_workers_find_what_one_process_finds() {
     let [here_in_batches, there_in_batches] = ["b1", "b2"].map(|name| fleet.folder.path().join(name));
     let batches = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
     let batches = batches.replace("n_init: 20", "n_init: 20, algorithm: minibatch, batch_size: 100");
+    let batches = batches.replace("validate: {", "validate: { row_silhouettes: true,");
     let job = fleet.folder.path().join("batches.yaml");
     fs::write(&job, batches).expect("the folder is writable");
     succeed(&["run", text(&job), "--out", text(&here_in_batches)]);
     fleet.succeed(&["submit", text(&job), "--watch", "--out", text(&there_in_batches)]);
     same_file(&here_in_batches, &there_in_batches, "model.json");
+    same_file(&here_in_batches, &there_in_batches, "labels.parquet");
 
     // The same job, read by the coordinator itself and spread over one worker only.
     fleet.workers.truncate(1);

@@ -19,6 +19,8 @@ pub struct Segmentation {
     pub model: Model,
     /// Its centroids, which label rows.
     pub centroids: Centroids,
+    /// The silhouette of every row in the order of the data, where the job wants it and it is defined.
+    pub row_silhouettes: Option<Vec<f64>>,
 }
 
 /// Prepares, clusters, validates and describes the rows as the job says.
@@ -43,11 +45,12 @@ pub fn segment(
     let params = fit_params(&spec.kmeans, &fitted, warm_start)?;
     let best = fit(shard.as_ref(), &params, observer)?;
     emit(observer, Event::Phase(Phase::Validate))?;
-    let (scores, by_cluster) = validate(shard.as_ref(), &spec.validate, &best, &fitted, spec.kmeans.seed, observer)?;
+    let (scores, silhouettes) = validate(shard.as_ref(), &spec.validate, &best, &fitted, spec.kmeans.seed, observer)?;
     drop(shard);
     emit(observer, Event::Phase(Phase::Describe))?;
     let description = rows.describe(&fitted.preparation, &best.centroids)?;
-    let segments = segments(&fitted, &best.centroids, &best.partial, &description, by_cluster.as_ref());
+    let segments = segments(&fitted, &best.centroids, &best.partial, &description, silhouettes.as_ref());
+    let row_silhouettes = silhouettes.and_then(|score| score.rows).filter(|_| spec.validate.row_silhouettes);
     let model = Model {
         format: Model::FORMAT.to_owned(),
         data_digest: fitted.data_digest.clone(),
@@ -68,7 +71,7 @@ pub fn segment(
         kmeans: kmeans_as_run(&spec.kmeans, warm_start),
         validate: spec.validate,
     };
-    Ok(Segmentation { model, centroids: best.centroids })
+    Ok(Segmentation { model, centroids: best.centroids, row_silhouettes })
 }
 
 /// The parameters that took effect: a warm start is one start, named by its centroids instead of a path.

@@ -45,6 +45,8 @@ pub struct SilhouetteScore {
     pub n_rows: u64,
     /// Standard error of the mean when only a sample was looked at.
     pub standard_error: Option<f64>,
+    /// The silhouette of every row in the order of the data, where every row was compared with every other.
+    pub rows: Option<Vec<f64>>,
 }
 
 /// Computes the silhouette of the rows as `centroids` label them. None where it is undefined: fewer than two clusters
@@ -61,6 +63,7 @@ pub fn silhouette(
         return Ok(None);
     }
     let n_samples: u64 = counts.iter().sum();
+    let is_sample = matches!(mode, Mode::Sampled { .. });
     let mut tally = Tally::new(counts.len());
     let silhouettes = match mode {
         Mode::Simplified => return simplified(shard, centroids, counts).map(Some),
@@ -74,7 +77,8 @@ pub fn silhouette(
     };
     let rows = silhouettes.clusters.iter().zip(&silhouettes.values);
     rows.for_each(|(cluster, value)| tally.add(*cluster as usize, *value));
-    Ok(Some(tally.score(n_samples, matches!(mode, Mode::Sampled { .. }))))
+    let rows = (!is_sample).then_some(silhouettes.values);
+    Ok(Some(SilhouetteScore { rows, ..tally.score(n_samples, is_sample) }))
 }
 
 /// The simplified score. Empty clusters stand for nothing, so their centroids are not asked about, which changes no label;
@@ -93,7 +97,8 @@ fn simplified(shard: &dyn Shard, centroids: &Centroids, counts: &[u64]) -> Resul
         }
     }
     let n_rows: u64 = counts.iter().sum();
-    Ok(SilhouetteScore { mean: total.value() / n_rows as f64, by_cluster, n_rows, standard_error: None })
+    let mean = total.value() / n_rows as f64;
+    Ok(SilhouetteScore { mean, by_cluster, n_rows, standard_error: None, rows: None })
 }
 
 /// Computes the silhouette of every row as `centroids` label them; at least two clusters must have rows.
@@ -267,6 +272,7 @@ impl Tally {
             by_cluster: sums.iter().zip(&self.counts).map(of_cluster).collect(),
             n_rows: self.n_rows(),
             standard_error: (is_sample && n > 1.0).then(standard_error),
+            rows: None,
         }
     }
 }

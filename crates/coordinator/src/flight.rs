@@ -20,7 +20,7 @@ use prost::Message;
 use shoal_domain::BlockId;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
-use shoal_wire::labels::label_schema;
+use shoal_wire::labels::{SilhouetteColumn, label_schema};
 use shoal_wire::proto::{BlockLabelsTicket, BlockMetadata, DataSetReceipt, LabelsTicket, PutDataSet, PutMetadata};
 use shoal_wire::status::{ToStatus, one_line};
 use std::sync::Arc;
@@ -69,10 +69,11 @@ impl RowsFlight {
             self.queue.look(job, |job| (job.outcome.clone(), job.state, job.error.clone()))?;
         let outcome = outcome.ok_or_else(|| no_result(job, state, &error))?;
         let data_set = self.data_sets.get(&outcome.data_set_name).map_err(|error| error.to_status())?;
-        let schema = label_schema(data_set.schema.arrow.field(0));
+        let silhouettes = SilhouetteColumn::new(outcome.wants_row_silhouettes, outcome.row_silhouettes.clone());
+        let schema = silhouettes.schema(&label_schema(data_set.schema.arrow.field(0)));
         let (sender, receiver) = mpsc::channel(LABELS_UNDER_WAY);
         tokio::spawn(async move {
-            if let Err(status) = relay(&data_set, &outcome, &sender).await {
+            if let Err(status) = relay(&data_set, &outcome, silhouettes, &sender).await {
                 // A reader that has gone need not be told.
                 let _ = sender.send(Err(status)).await;
             }
@@ -112,7 +113,12 @@ async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<u6
 type LabelSender = mpsc::Sender<Result<(RecordBatch, Bytes), Status>>;
 
 /// Reads the labels of all workers at once and passes them on in block order.
-async fn relay(data_set: &DataSet, outcome: &Outcome, sender: &LabelSender) -> Result<(), Status> {
+async fn relay(
+    data_set: &DataSet,
+    outcome: &Outcome,
+    mut silhouettes: SilhouetteColumn,
+    sender: &LabelSender,
+) -> Result<(), Status> {
     let mut streams = Vec::new();
     for holder in data_set.holders.iter().filter(|holder| !holder.blocks.is_empty()) {
         if holder.member.is_gone() {
@@ -125,16 +131,17 @@ async fn relay(data_set: &DataSet, outcome: &Outcome, sender: &LabelSender) -> R
         let holds = |holder: &Holder| holder.blocks.binary_search(&BlockId(number)).is_ok();
         let (holder, stream) = streams.iter_mut().find(|(holder, _)| holds(holder)).expect("every block has a holder");
         let ended = || Status::data_loss(format!("worker {} has ended before block {number}", holder.member.id));
-        let message = loop {
+        let (labels, metadata) = loop {
             let message = stream.next().await?.ok_or_else(ended)?;
             if let DecodedPayload::RecordBatch(batch) = message.payload {
                 break (batch, message.inner.app_metadata);
             }
         };
-        if BlockMetadata::decode(message.1.clone()).map_err(not_ours)?.block != number {
+        if BlockMetadata::decode(metadata.clone()).map_err(not_ours)?.block != number {
             return Err(Status::internal(format!("worker {} has sent another block than {number}", holder.member.id)));
         }
-        if sender.send(Ok(message)).await.is_err() {
+        let labels = silhouettes.put_beside(&labels).map_err(|error| error.to_status())?;
+        if sender.send(Ok((labels, metadata))).await.is_err() {
             return Ok(());
         }
     }

@@ -30,6 +30,9 @@ pub(crate) struct Outcome {
     pub(crate) report_json: Vec<u8>,
     pub(crate) preparation: Preparation,
     pub(crate) centroids: Centroids,
+    /// The silhouettes of all rows, where the job wants them and they are defined.
+    pub(crate) row_silhouettes: Option<Vec<f64>>,
+    pub(crate) wants_row_silhouettes: bool,
     pub(crate) data_set_name: String,
 }
 

@@ -117,6 +117,8 @@ impl Runner {
         Ok(Outcome {
             model_json: to_bytes(&segmentation.model)?,
             report_json: to_bytes(&report)?,
+            row_silhouettes: segmentation.row_silhouettes,
+            wants_row_silhouettes: segmentation.model.validate.row_silhouettes,
             preparation: segmentation.model.preparation,
             centroids: segmentation.centroids,
             data_set_name: data_set.name.clone(),

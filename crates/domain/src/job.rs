@@ -277,6 +277,9 @@ pub struct ValidateSpec {
     pub silhouette: Silhouette,
     /// Rows that `sampled` looks at, each against all rows.
     pub silhouette_sample: usize,
+    /// Writes the silhouette of every row beside its label, in the column `silhouette`; for `exact` alone. Empty where the
+    /// silhouette is undefined.
+    pub row_silhouettes: bool,
     /// Davies-Bouldin index (1979); lower is better.
     pub davies_bouldin: bool,
     /// Calinski-Harabasz index (1974); higher is better.
@@ -289,13 +292,23 @@ impl ValidateSpec {
             let reason = "must be from 2, or there is no standard error, to 100000";
             return Err(DomainError::Job { field: "validate.silhouette_sample", reason });
         }
+        if self.row_silhouettes && self.silhouette != Silhouette::Exact {
+            let reason = "needs `silhouette: exact`; another one does not look at every row";
+            return Err(DomainError::Job { field: "validate.row_silhouettes", reason });
+        }
         Ok(())
     }
 }
 
 impl Default for ValidateSpec {
     fn default() -> Self {
-        Self { silhouette: Silhouette::Exact, silhouette_sample: 10_000, davies_bouldin: true, calinski_harabasz: true }
+        Self {
+            silhouette: Silhouette::Exact,
+            silhouette_sample: 10_000,
+            row_silhouettes: false,
+            davies_bouldin: true,
+            calinski_harabasz: true,
+        }
     }
 }
 

@@ -25,3 +25,33 @@ pub fn label_batch(id: &Field, ids: &ArrayRef, labels: BlockLabels) -> Result<Re
     let columns: Vec<ArrayRef> = vec![ids, Arc::new(label), Arc::new(Float64Array::from(labels.distances))];
     Ok(RecordBatch::try_new(label_schema(id), columns)?)
 }
+
+/// The silhouettes of rows as one more column of their labels, or no such column.
+pub struct SilhouetteColumn {
+    /// The silhouettes that are left, in the order of the labels; none at all where they are undefined.
+    rest: Option<std::vec::IntoIter<f64>>,
+    is_wanted: bool,
+}
+
+impl SilhouetteColumn {
+    /// Silhouettes of all rows in the order in which their labels will come; none where they are undefined.
+    pub fn new(is_wanted: bool, silhouettes: Option<Vec<f64>>) -> Self {
+        Self { rest: silhouettes.map(Vec::into_iter), is_wanted }
+    }
+
+    /// The columns of labels with this one.
+    pub fn schema(&self, labels: &Schema) -> SchemaRef {
+        let silhouette = self.is_wanted.then(|| Arc::new(Field::new("silhouette", DataType::Float64, true)));
+        Arc::new(Schema::new(labels.fields().iter().cloned().chain(silhouette).collect::<Vec<_>>()))
+    }
+
+    /// Puts the next silhouettes beside the next labels.
+    pub fn put_beside(&mut self, labels: &RecordBatch) -> Result<RecordBatch, BlockError> {
+        let mut columns = labels.columns().to_vec();
+        if self.is_wanted {
+            let next = (0..labels.num_rows()).map(|_| self.rest.as_mut().and_then(Iterator::next));
+            columns.push(Arc::new(next.collect::<Float64Array>()));
+        }
+        Ok(RecordBatch::try_new(self.schema(labels.schema_ref()), columns)?)
+    }
+}

@@ -13,7 +13,7 @@ use shoal_clustering::{ClusteringError, Segmentation, segment};
 use shoal_domain::Report;
 use shoal_domain::report::RanOn;
 use shoal_wire::documents::to_bytes;
-use shoal_wire::labels::{label_batch, label_schema};
+use shoal_wire::labels::{SilhouetteColumn, label_batch, label_schema};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,11 +34,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
     let rows = FileRows::open(&spec.source, &store_options(), machine, runtime.handle().clone(), on_rows)?;
     let mut observer = RunObserver::new(line.clone(), opened);
-    let segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
+    let mut segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
 
     let mut out = OutFolder::create(&arguments.out)?;
     observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
-    let labels = write_labels(out.file("labels.parquet")?, &rows, &segmentation)?;
+    let row_silhouettes = segmentation.row_silhouettes.take();
+    let silhouettes = SilhouetteColumn::new(spec.validate.row_silhouettes, row_silhouettes);
+    let labels = write_labels(out.file("labels.parquet")?, &rows, &segmentation, silhouettes)?;
     out.finish(labels)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ran_on = RanOn { mode: "local".to_owned(), devices: vec![device_name], version };
@@ -62,13 +64,18 @@ fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).enable_all().build()?)
 }
 
-fn write_labels<W: Write + Send>(file: W, rows: &FileRows, segmentation: &Segmentation) -> Result<W> {
+fn write_labels<W: Write + Send>(
+    file: W,
+    rows: &FileRows,
+    segmentation: &Segmentation,
+    mut silhouettes: SilhouetteColumn,
+) -> Result<W> {
     let id = rows.schema().arrow.field(0).clone();
-    let mut writer = label_writer(file, label_schema(&id))?;
+    let mut writer = label_writer(file, silhouettes.schema(&label_schema(&id)))?;
     let preparation = &segmentation.model.preparation;
     rows.label(preparation, &segmentation.centroids, |source, labels| {
-        let batch = label_batch(&id, &source.ids, labels).map_err(ClusteringError::rows)?;
-        writer.write(&batch).map_err(ClusteringError::rows)
+        let batch = label_batch(&id, &source.ids, labels).and_then(|batch| silhouettes.put_beside(&batch));
+        writer.write(&batch.map_err(ClusteringError::rows)?).map_err(ClusteringError::rows)
     })?;
     Ok(writer.into_inner()?)
 }

@@ -187,6 +187,7 @@ impl From<ValidateSpec> for proto::Validate {
         Self {
             silhouette: silhouette.into(),
             silhouette_sample: Some(validate.silhouette_sample as u64),
+            row_silhouettes: validate.row_silhouettes,
             davies_bouldin: Some(validate.davies_bouldin),
             calinski_harabasz: Some(validate.calinski_harabasz),
         }
@@ -207,6 +208,7 @@ impl TryFrom<proto::Validate> for ValidateSpec {
         Ok(Self {
             silhouette,
             silhouette_sample: validate.silhouette_sample.map_or(defaults.silhouette_sample, |rows| rows as usize),
+            row_silhouettes: validate.row_silhouettes,
             davies_bouldin: validate.davies_bouldin.unwrap_or(defaults.davies_bouldin),
             calinski_harabasz: validate.calinski_harabasz.unwrap_or(defaults.calinski_harabasz),
         })

@@ -86,6 +86,9 @@ pub struct Validate {
     /// Computed unless this is false.
     #[prost(bool, optional, tag = "4")]
     pub calinski_harabasz: ::core::option::Option<bool>,
+    /// The labels have the silhouette of each row.
+    #[prost(bool, tag = "5")]
+    pub row_silhouettes: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitJobRequest {
@@ -3425,7 +3428,8 @@ pub struct BlocksReceipt {
     pub n_blocks: u64,
 }
 /// Ticket of a DoGet from the coordinator: the labels of a job, in the order of the data set's rows. Columns: the id as it
-/// was put, label int32, distance float64 (in prepared units).
+/// was put, label int32, distance float64 (in prepared units); and silhouette float64, null where it is undefined, where the
+/// job wants it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LabelsTicket {
     #[prost(string, tag = "1")]
