@@ -100,4 +100,21 @@ impl ClusteringError {
     pub fn rows(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Rows(error.into())
     }
+
+    /// The error in one line, after the name of the source if it is the source's rows that are at fault.
+    pub fn about(&self, source: &str) -> String {
+        match self {
+            Self::NoRows
+            | Self::AllDropped { .. }
+            | Self::TooFewRows { .. }
+            | Self::NoWeight
+            | Self::WeightRange { .. }
+            | Self::Missing { .. }
+            | Self::Log1p { .. }
+            | Self::EmptyColumn { .. }
+            | Self::TooLarge { .. }
+            | Self::TooSmall { .. } => format!("`{source}`: {self}"),
+            _ => self.to_string(),
+        }
+    }
 }

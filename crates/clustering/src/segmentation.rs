@@ -169,7 +169,8 @@ fn warnings(best: &Fit, fitted: &Fitted, spec: &KMeansSpec) -> Vec<String> {
     }
     let n_empty = best.partial.counts.iter().filter(|count| **count == 0).count();
     if n_empty > 0 {
-        warnings.push(format!("{n_empty} of {} clusters are empty: too few distinct rows", spec.n_clusters));
+        warnings
+            .push(format!("of {} clusters, {n_empty} have no row: there are too few distinct rows", spec.n_clusters));
     }
     let n_used = best.partial.counts.len() - n_empty;
     if n_used < 2 {

@@ -22,7 +22,9 @@ pub(crate) enum FleetError {
     #[error("no worker has joined the fleet")]
     NoWorkers,
     /// A worker has died or left, and its rows with it.
-    #[error("worker {worker} ({address}) is gone; its {n_blocks} blocks of rows are lost; submit the job again")]
+    #[error(
+        "worker {worker} ({address}) is gone, and {n_blocks} of the data set's blocks with it; submit the job again"
+    )]
     WorkerGone { worker: String, address: String, n_blocks: usize },
     /// A worker could not answer.
     #[error("worker {worker} ({address}): {}", one_line(status))]

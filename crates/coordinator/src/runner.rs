@@ -75,12 +75,14 @@ impl Runner {
         info!(job = name, "started");
         // A panic, in a decoder for instance, is the job's failure and nobody else's.
         let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
+        let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
             Ok(outcome) => {
                 self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
                 (JobState::Succeeded, String::new())
             }
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
+            Err(JobError::Clustering(error)) => (JobState::Failed, error.about(&source)),
             Err(error) => (JobState::Failed, error.to_string()),
         };
         match error.as_str() {

@@ -7,7 +7,7 @@ use crate::output::{OutFolder, label_writer};
 use crate::progress::{ProgressLine, RunObserver};
 use crate::say::say;
 use crate::{device, job_file, table};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use shoal_clustering::cpu::share_one_heap;
 use shoal_clustering::{ClusteringError, Segmentation, segment};
 use shoal_domain::Report;
@@ -34,7 +34,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
     let rows = FileRows::open(&spec.source, &store_options(), machine, runtime.handle().clone(), on_rows)?;
     let mut observer = RunObserver::new(line.clone(), opened);
-    let mut segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
+    let mut segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)
+        .map_err(|error| anyhow!(error.about(&spec.source.path)))?;
 
     let mut out = OutFolder::create(&arguments.out)?;
     observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));

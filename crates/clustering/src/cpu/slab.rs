@@ -52,12 +52,13 @@ impl Packer {
 /// finding pages than on arithmetic. A system that has none to give changes nothing.
 #[cfg(target_os = "linux")]
 pub(super) fn ask_for_huge_pages<T>(values: &mut Vec<T>) {
-    const PAGE: usize = 4096;
+    // SAFETY: a question that has an answer on every system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
     let spare = values.spare_capacity_mut();
     let (start, n_bytes) = (spare.as_mut_ptr().cast::<u8>(), size_of_val(spare));
-    let skipped = start.align_offset(PAGE).min(n_bytes);
+    let skipped = start.align_offset(page).min(n_bytes);
     // SAFETY: the range is this vector's own, on whole pages, and the advice changes none of its contents.
-    let _ = unsafe { libc::madvise(start.add(skipped).cast(), (n_bytes - skipped) / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+    let _ = unsafe { libc::madvise(start.add(skipped).cast(), (n_bytes - skipped) / page * page, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
