@@ -13,6 +13,8 @@ use std::process::Command;
 const PEER_PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py");
 /// Clusters up to which Spark is waited for: beyond, one fit takes minutes.
 const SPARK_CLUSTERS_MAX: usize = 16;
+/// Rows up to which scikit-learn's mini-batches are waited for: to draw a batch it goes through all rows.
+const MINI_BATCH_ROWS_MAX: usize = 2_000_000;
 /// OpenBLAS's kernels for processors with AVX-512. On some of those it takes kernels for older ones by itself.
 const CORETYPE: &str = "SkylakeX";
 
@@ -24,8 +26,12 @@ pub(crate) fn peers(task: Task, shape: &Shape) -> impl Iterator<Item = &'static 
         Task::MiniBatch => &["sklearn-minibatch"],
         Task::Silhouette => &["sklearn"],
     };
-    let is_waited_for = shape.n_clusters <= SPARK_CLUSTERS_MAX;
-    names.iter().copied().filter(move |name| *name != "spark" || is_waited_for)
+    let (n_samples, n_clusters) = (shape.n_samples, shape.n_clusters);
+    names.iter().copied().filter(move |name| match *name {
+        "spark" => n_clusters <= SPARK_CLUSTERS_MAX,
+        "sklearn-minibatch" => n_samples <= MINI_BATCH_ROWS_MAX,
+        _ => true,
+    })
 }
 
 /// Whether a measured peer's OpenBLAS has better kernels for this processor than those it took.
@@ -63,8 +69,9 @@ impl Runner<'_> {
         let peers_task = if task == Task::MiniBatch { Task::Solve } else { task };
         command.arg(PEER_PROGRAM).args([peers_task.name(), "--peer", peer]).arg("--data").arg(folder);
         command.args(["--threads", &self.settings.threads.to_string()]);
-        // Nothing is close enough to Spark for its repeats to matter.
-        let repeats = if peer == "spark" { 1 } else { self.settings.repeats }.to_string();
+        // Nothing is close enough to these for their repeats to matter.
+        let is_far_off = ["spark", "sklearn-minibatch"].contains(&peer);
+        let repeats = if is_far_off { 1 } else { self.settings.repeats }.to_string();
         match task {
             Task::Fit => {
                 command.args(["--passes", &self.settings.passes.to_string(), "--repeats", &repeats]);
