@@ -23,11 +23,13 @@ impl Fleet {
         let address_file = folder.join("address");
         let mut fleet = Self { servers: Vec::new(), url: String::new() };
         let address = address_file.to_str().context("a path is not text")?;
+        let data = folder.join("data");
+        let data = data.to_str().context("a path is not text")?;
         fleet.spawn(
             program,
             folder,
             "coordinator",
-            &["coordinator", "--listen", "127.0.0.1:0", "--address-file", address],
+            &["coordinator", "--listen", "127.0.0.1:0", "--address-file", address, "--data", data],
         )?;
         wait("the coordinator", || std::fs::read_to_string(&address_file).is_ok_and(|address| !address.is_empty()))?;
         fleet.url = format!("http://{}", std::fs::read_to_string(&address_file)?);

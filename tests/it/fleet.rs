@@ -40,6 +40,8 @@ fn three_workers_find_what_one_process_finds() {
     // The same job, read by the coordinator itself and spread over one worker only.
     fleet.workers.truncate(1);
     wait_for(|| fleet.coordinator.log().matches("worker gone").nth(1).map(|_| ())).expect("two workers are missed");
+    let labels = run(&["labels", "jobs/1", "--coordinator", &fleet.url]);
+    assert!(labels.stdout == fs::read(there.join("labels.parquet")).expect("the file was written"), "from one worker");
     fleet.succeed(&["submit", RETAIL, "--read-on", "coordinator", "--watch", "--out", text(&one)]);
     same_file(&here, &one, "model.json");
     same_file(&here, &one, "labels.parquet");
@@ -55,28 +57,6 @@ fn three_workers_find_what_one_process_finds() {
 
     assert!(fleet.workers[0].terminate(), "a worker ends cleanly on SIGTERM");
     assert!(fleet.coordinator.terminate(), "a coordinator ends cleanly on SIGTERM");
-}
-
-#[test]
-fn a_killed_worker_fails_the_job_by_name_and_the_fleet_goes_on() {
-    let mut fleet = Fleet::start(2);
-    // Rows are on both workers when one of them is killed; its job is submitted after that.
-    let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
-    let long = long.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0");
-    let job = fleet.folder.path().join("long.yaml");
-    fs::write(&job, long).expect("the folder is writable");
-    let name = fleet.succeed(&["submit", text(&job)]).trim().to_owned();
-    wait_for(|| fleet.succeed(&["jobs", "get", &name]).contains("running").then_some(())).expect("the job starts");
-    fleet.workers[1].kill();
-    let line = fleet.fail(&["jobs", "watch", &name]);
-    assert!(line.contains(&name) && line.contains("worker w2") && line.contains("is gone"), "{line}");
-    assert!(fleet.coordinator.is_alive() && fleet.workers[0].is_alive());
-
-    let labels = fleet.fail(&["labels", &name]);
-    assert!(labels.contains("has failed"), "{labels}");
-    fleet.add_worker();
-    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
-    assert!(printed.contains("2,469 customers"), "{printed}");
 }
 
 #[test]

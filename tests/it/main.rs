@@ -14,6 +14,7 @@ mod laws;
 mod stream;
 
 // Helpers.
+mod faults;
 mod fixtures;
 mod memory_rows;
 mod process;

@@ -71,9 +71,27 @@ impl Server {
 
     /// Asks it to end (SIGTERM) and returns whether it ended with status 0.
     pub(crate) fn terminate(&mut self) -> bool {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists");
-        assert!(sent.success(), "the process is gone already: {}", self.log());
+        self.signal("-TERM");
+        self.end()
+    }
+
+    /// Stops it without its knowledge (SIGSTOP), until it may go on.
+    pub(crate) fn stand_still(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill exists");
+        assert!(sent.success(), "the process is gone: {}", self.log());
+    }
+
+    /// Waits until it has ended by itself, and returns whether with status 0.
+    pub(crate) fn end(&mut self) -> bool {
         let child = &mut self.child;
         let ended = wait_for(|| child.try_wait().expect("the process is ours"));
         ended.unwrap_or_else(|| panic!("it has not ended: {}", self.log())).success()
@@ -105,19 +123,24 @@ impl Fleet {
     /// Starts a coordinator and waits until all workers have joined.
     pub(crate) fn start(n_workers: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let address_file = folder.path().join("address");
-        let address_argument = address_file.to_str().expect("a plain path");
-        let coordinator = Server::start(
-            &["coordinator", "--listen", "127.0.0.1:0", "--address-file", address_argument],
-            folder.path().join("coordinator.log"),
-        );
-        let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
-        let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", coordinator.log()));
+        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log");
         let mut fleet = Self { coordinator, workers: Vec::new(), url: format!("http://{address}"), folder };
         for _ in 0..n_workers {
             fleet.add_worker();
         }
         fleet
+    }
+
+    /// Kills the coordinator and starts another one in its place.
+    pub(crate) fn replace_coordinator(&mut self) {
+        self.coordinator.kill();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        self.coordinator = coordinator(self.folder.path(), &address, "coordinator2.log").0;
+    }
+
+    /// Starts a client command against this fleet, without waiting for it.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Server {
+        Server::start(&[arguments, &["--coordinator", &self.url]].concat(), self.folder.path().join("client.log"))
     }
 
     /// Starts one more worker and waits until it has joined.
@@ -138,6 +161,20 @@ impl Fleet {
     pub(crate) fn fail(&self, arguments: &[&str]) -> String {
         fail(&[arguments, &["--coordinator", &self.url]].concat())
     }
+}
+
+/// Starts a coordinator, whose data lie in the folder, and returns it with its address once it listens.
+fn coordinator(folder: &Path, listen: &str, log: &str) -> (Server, String) {
+    let address_file = folder.join(format!("{log}.address"));
+    // That of an earlier one, which may not be there.
+    let _ = std::fs::remove_file(&address_file);
+    let data = folder.join("data");
+    let [address, data] = [&address_file, &data].map(|path| path.to_str().expect("a plain path"));
+    let arguments = ["coordinator", "--listen", listen, "--address-file", address, "--data", data];
+    let server = Server::start(&arguments, folder.join(log));
+    let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
+    let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", server.log()));
+    (server, address)
 }
 
 /// Waits until there is something, for at most [`PATIENCE`].

@@ -66,6 +66,9 @@ pub(crate) struct CoordinatorArguments {
     /// Address to listen on; port 0 takes a free one, which the log names.
     #[arg(long, default_value = "127.0.0.1:7077")]
     pub(crate) listen: SocketAddr,
+    /// Where data sets are kept: a folder, which is made when it does not exist, or a bucket (s3://, gs://, az://).
+    #[arg(long, default_value = "shoal-data")]
+    pub(crate) data: String,
     /// Write the address that was taken to this file, once it accepts connections.
     #[arg(long)]
     pub(crate) address_file: Option<PathBuf>,

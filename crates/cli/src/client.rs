@@ -10,14 +10,22 @@ use arrow_flight::Ticket;
 use prost::Message;
 use shoal_domain::Report;
 use shoal_wire::flight::{DecodedPayload, Incoming, channel, client};
-use shoal_wire::limits::MAX_MESSAGE_BYTES;
+use shoal_wire::limits::{COORDINATOR_AWAITED, COORDINATOR_LOOKED_FOR, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::jobs_client::JobsClient;
 use shoal_wire::proto::{GetJobResultRequest, JobEvent, JobResult, JobState, LabelsTicket, WatchJobRequest, job_event};
-use shoal_wire::status::one_line;
+use shoal_wire::status::{is_connection_error, one_line};
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
+
+/// What is known of a job that is followed.
+struct Followed {
+    state: JobState,
+    last_event: u64,
+    error: String,
+}
 
 /// A connection to a coordinator.
 pub(crate) struct Coordinator {
@@ -42,28 +50,53 @@ impl Coordinator {
         anyhow!("{}: {}", self.url, one_line(status))
     }
 
-    /// Follows a job to its end, each event to `show`.
+    /// Follows a job to its end, each event to `show`. A connection that breaks is made again, to a coordinator that may
+    /// have been started anew, and the job is followed from where it was.
     pub(crate) async fn watch(&self, name: &str, mut show: impl FnMut(&JobEvent)) -> Result<JobState> {
-        let request = WatchJobRequest { name: name.to_owned(), after: 0 };
-        let events = self.jobs().watch_job(request).await.map_err(|status| self.failed(&status))?;
-        let mut events = events.into_inner();
-        let mut state = JobState::Unspecified;
-        while let Some(event) = events.message().await.map_err(|status| self.failed(&status))? {
+        let mut followed = Followed { state: JobState::Unspecified, last_event: 0, error: String::new() };
+        let mut broken_since = None;
+        loop {
+            let n_seen = followed.last_event;
+            let ended = self.follow(name, &mut followed, &mut show).await;
+            match (followed.state, ended) {
+                (JobState::Succeeded, _) => return Ok(JobState::Succeeded),
+                (JobState::Failed, _) => return Err(anyhow!("{name} has failed: {}", followed.error)),
+                (JobState::Cancelled, _) => return Err(anyhow!("{name} was cancelled")),
+                (_, Err(status)) if followed.last_event == 0 || !is_connection_error(&status) => {
+                    return Err(self.failed(&status));
+                }
+                (_, ended) => {
+                    let since = *broken_since.get_or_insert_with(Instant::now);
+                    if followed.last_event > n_seen {
+                        broken_since = None;
+                    } else if since.elapsed() > COORDINATOR_AWAITED {
+                        let why = ended.err().map_or_else(|| "the stream ended".to_owned(), |status| one_line(&status));
+                        return Err(anyhow!("{}: {name} can be followed no more: {why}", self.url));
+                    }
+                    tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
+                }
+            }
+        }
+    }
+
+    /// Follows a job until its stream ends, for whatever reason.
+    async fn follow(
+        &self,
+        name: &str,
+        followed: &mut Followed,
+        show: &mut impl FnMut(&JobEvent),
+    ) -> Result<(), Status> {
+        let request = WatchJobRequest { name: name.to_owned(), after: followed.last_event };
+        let mut events = self.jobs().watch_job(request).await?.into_inner();
+        while let Some(event) = events.message().await? {
             show(&event);
+            followed.last_event = event.number;
             if let Some(job_event::Event::State(number)) = event.event {
-                state = JobState::try_from(number).unwrap_or_default();
-            }
-            if state == JobState::Failed {
-                return Err(anyhow!("{name} has failed: {}", event.error));
-            }
-            if state == JobState::Cancelled {
-                return Err(anyhow!("{name} was cancelled"));
+                followed.state = JobState::try_from(number).unwrap_or_default();
+                followed.error = event.error;
             }
         }
-        if state == JobState::Succeeded {
-            return Ok(state);
-        }
-        Err(anyhow!("{}: the stream of {name} ended before the job", self.url))
+        Ok(())
     }
 
     pub(crate) async fn result(&self, name: &str) -> Result<JobResult> {

@@ -1,5 +1,6 @@
 //! What a coordinator is told by whoever starts it.
 
+use shoal_storage::Storage;
 use std::time::SystemTime;
 
 /// Settings that come from outside.
@@ -9,4 +10,6 @@ pub struct Config {
     pub clock: fn() -> SystemTime,
     /// Keys and values for object stores that jobs name by URL.
     pub store_options: Vec<(String, String)>,
+    /// Where data sets are kept.
+    pub storage: Storage,
 }

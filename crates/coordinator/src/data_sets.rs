@@ -1,18 +1,28 @@
-//! The data sets that the fleet holds.
+//! The data sets of the fleet: known by name, at rest in storage, spread over workers.
 
 use crate::error::FleetError;
-use crate::holders::{Holder, release};
-use crate::members::Member;
+use crate::holders::release;
+use crate::members::Members;
+use crate::placed::Placed;
 use crate::placement::Placement;
+use shoal_storage::Storage;
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tracing::{info, warn};
 
-/// Data sets that are held at most. When one more comes, the oldest that no job uses is let go.
+/// Data sets that are kept at most. When one more comes, the oldest that no job uses is removed.
 pub(crate) const MAX_DATA_SETS: usize = 32;
 
-/// A data set and where its blocks are.
+/// Where data sets live: on workers, and in storage to come back from.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) members: Arc<Members>,
+    pub(crate) storage: Storage,
+}
+
+/// A data set.
 #[derive(Debug)]
 pub(crate) struct DataSet {
     pub(crate) name: String,
@@ -20,69 +30,59 @@ pub(crate) struct DataSet {
     pub(crate) n_rows: u64,
     /// How long its rows took to come and to be spread.
     pub(crate) placed_in: Duration,
-    pub(crate) holders: Vec<Holder>,
-}
-
-impl DataSet {
-    pub(crate) fn n_blocks(&self) -> u64 {
-        self.holders.iter().map(|holder| holder.blocks.len() as u64).sum()
-    }
-
-    /// Whether a worker that has blocks of it is gone.
-    fn is_broken(&self) -> bool {
-        self.holders.iter().any(|holder| !holder.blocks.is_empty() && holder.member.is_gone())
-    }
-
-    fn members(&self) -> Vec<Member> {
-        self.holders.iter().map(|holder| holder.member.clone()).collect()
-    }
+    pub(crate) placed: Placed,
 }
 
 /// Data sets by number. A job that needs one keeps its `Arc`; that is what "in use" means.
-#[derive(Default)]
 pub(crate) struct DataSets {
-    held: Mutex<Held>,
+    home: Arc<Home>,
+    kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
-struct Held {
+struct Kept {
     by_number: BTreeMap<u64, Arc<DataSet>>,
     n_named: u64,
 }
 
 impl DataSets {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Those that are in storage. Their blocks go to workers when somebody asks for them.
+    pub(crate) async fn open(home: Arc<Home>) -> Result<Self, FleetError> {
+        let mut kept = Kept::default();
+        for manifest in home.storage.manifests().await? {
+            let (number, n_rows) = (manifest.number, manifest.n_rows);
+            let (name, schema) = (name_of(number), home.storage.schema(&manifest).await?);
+            info!(data_set = name, n_rows, "data set found in storage");
+            let placed = Placed::new(home.clone(), &name, schema.clone(), manifest, Vec::new());
+            let data_set = DataSet { name, schema, n_rows, placed_in: Duration::ZERO, placed };
+            kept.by_number.insert(number, Arc::new(data_set));
+            kept.n_named = kept.n_named.max(number);
+        }
+        Ok(Self { home, kept: Mutex::new(kept) })
     }
 
-    /// A name for a new data set.
-    pub(crate) fn new_name(&self) -> String {
-        let mut held = self.lock();
-        held.n_named += 1;
-        format!("dataSets/{}", held.n_named)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<DataSet>, FleetError> {
-        let held = self.lock();
-        let found = number_of(name).and_then(|number| held.by_number.get(&number)).cloned();
+        let found = number_of(name).and_then(|number| self.lock().by_number.get(&number).cloned());
         found.ok_or_else(|| FleetError::NoDataSet { name: name.to_owned(), max: MAX_DATA_SETS })
     }
 
-    /// Lets go of data sets that have lost a holder: no job can use what is left of them.
-    pub(crate) async fn release_broken(&self) {
-        let broken: Vec<Arc<DataSet>> = {
-            let mut held = self.lock();
-            let numbers: Vec<u64> =
-                held.by_number.iter().filter(|(_, data_set)| data_set.is_broken()).map(|(number, _)| *number).collect();
-            numbers.into_iter().filter_map(|number| held.by_number.remove(&number)).collect()
+    /// Begins a new data set: its blocks go to the workers that are there, and to storage.
+    pub(crate) fn start(&self, schema: DataSetSchema) -> Result<Placement, FleetError> {
+        let number = {
+            let mut kept = self.lock();
+            kept.n_named += 1;
+            kept.n_named
         };
-        for data_set in broken {
-            let alive = data_set.members().into_iter().filter(|member| !member.is_gone()).collect();
-            release(alive, "", &data_set.name).await;
-        }
+        let writer = self.home.storage.writer(number);
+        Placement::start(&name_of(number), 0, schema, self.home.members.alive(), Some(writer))
     }
 
-    /// Waits for the workers' receipts and adds the data set; when anything fails, nothing of it is kept anywhere.
+    /// Makes a data set of what was placed, once it is whole in storage; when anything fails, nothing of it is kept
+    /// anywhere.
     pub(crate) async fn commit(
         &self,
         mut placement: Placement,
@@ -90,14 +90,17 @@ impl DataSets {
         n_rows: u64,
     ) -> Result<Arc<DataSet>, FleetError> {
         let (name, members, began) = (placement.name().to_owned(), placement.members(), placement.began());
-        let added = match placement.finish().await {
-            Ok(holders) => {
+        let added = match placement.finish(n_rows).await {
+            Ok((holders, Some(manifest))) => {
+                let placed = Placed::new(self.home.clone(), &name, schema.clone(), manifest, holders);
                 let placed_in = began.elapsed();
-                self.add(DataSet { name: name.clone(), schema, n_rows, placed_in, holders }).await
+                self.add(DataSet { name: name.clone(), schema, n_rows, placed_in, placed }).await
             }
+            Ok((_, None)) => unreachable!("a new data set is written to storage"),
             Err(error) => Err(error),
         };
         if added.is_err() {
+            placement.break_off().await;
             release(members, "", &name).await;
         }
         added
@@ -106,23 +109,32 @@ impl DataSets {
     async fn add(&self, data_set: DataSet) -> Result<Arc<DataSet>, FleetError> {
         let data_set = Arc::new(data_set);
         let dropped = {
-            let mut held = self.lock();
+            let mut kept = self.lock();
             let mut dropped = None;
-            if held.by_number.len() >= MAX_DATA_SETS {
-                let unused = held.by_number.iter().find(|(_, data_set)| Arc::strong_count(data_set) == 1);
+            if kept.by_number.len() >= MAX_DATA_SETS {
+                let unused = kept.by_number.iter().find(|(_, data_set)| Arc::strong_count(data_set) == 1);
                 let number = unused.map(|(number, _)| *number);
                 let number = number.ok_or(FleetError::TooManyDataSets { max: MAX_DATA_SETS })?;
-                dropped = held.by_number.remove(&number);
+                dropped = kept.by_number.remove(&number);
             }
-            let number = number_of(&data_set.name).unwrap_or(held.n_named);
-            held.by_number.insert(number, data_set.clone());
+            let number = number_of(&data_set.name).unwrap_or(kept.n_named);
+            kept.by_number.insert(number, data_set.clone());
             dropped
         };
         if let Some(dropped) = dropped {
-            release(dropped.members(), "", &dropped.name).await;
+            for holder in dropped.placed.holders() {
+                release(vec![holder.member.clone()], "", &holder.held_as).await;
+            }
+            if let Err(error) = self.home.storage.remove(dropped.placed.manifest()).await {
+                warn!(data_set = dropped.name, %error, "the data set is not removed from storage");
+            }
         }
         Ok(data_set)
     }
+}
+
+fn name_of(number: u64) -> String {
+    format!("dataSets/{number}")
 }
 
 fn number_of(name: &str) -> Option<u64> {

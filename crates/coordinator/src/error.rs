@@ -1,6 +1,7 @@
 use shoal_behavior::BehaviorError;
+use shoal_storage::StorageError;
 use shoal_wire::blocks::BlockError;
-use shoal_wire::status::one_line;
+use shoal_wire::status::{is_connection_error, one_line};
 use thiserror::Error;
 use tonic::Status;
 
@@ -10,6 +11,9 @@ pub enum CoordinatorError {
     /// Its server failed.
     #[error("the server stopped: {0}")]
     Server(#[from] tonic::transport::Error),
+    /// What is in storage could not be taken up.
+    #[error("what is in storage cannot be taken up: {0}")]
+    Storage(String),
     /// The reflection service could not be built.
     #[error("the protocol cannot be described: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -22,9 +26,7 @@ pub(crate) enum FleetError {
     #[error("no worker has joined the fleet")]
     NoWorkers,
     /// A worker has died or left, and its rows with it.
-    #[error(
-        "worker {worker} ({address}) is gone, and {n_blocks} of the data set's blocks with it; submit the job again"
-    )]
+    #[error("worker {worker} ({address}) is gone, and {n_blocks} blocks with it")]
     WorkerGone { worker: String, address: String, n_blocks: usize },
     /// A worker could not answer.
     #[error("worker {worker} ({address}): {}", one_line(status))]
@@ -39,11 +41,35 @@ pub(crate) enum FleetError {
     #[error("n_clusters x n_features is {n_values}, more than the {max} that a fleet takes")]
     TooManyValues { n_values: usize, max: usize },
     /// The data set is not held any more, or never was.
-    #[error("data set {name} is not here: it was let go with a worker, or as the oldest of more than {max}")]
+    #[error("data set {name} is not here, or was removed as the oldest of more than {max}")]
     NoDataSet { name: String, max: usize },
     /// All data sets that may be held are in use.
     #[error("{max} data sets are in use by jobs; wait for one to end")]
     TooManyDataSets { max: usize },
+    /// The workers' answers are about other blocks than the data set has.
+    #[error("data set {data_set}: the workers answered for other blocks than it has")]
+    OtherBlocks { data_set: String },
+    /// A data set has no such block.
+    #[error("data set {data_set} has no block {block}")]
+    NoBlock { data_set: String, block: u64 },
+    /// All workers are gone and none has come.
+    #[error("data set {data_set}: every worker is gone and none has joined in {seconds} s")]
+    AllGone { data_set: String, seconds: u64 },
+    /// Workers were lost again and again while they took blocks.
+    #[error("data set {data_set}: blocks could not be placed, {times} times a worker was lost while it took them")]
+    NotPlaced { data_set: String, times: usize },
+    /// Workers were lost one after the other over the same question.
+    #[error("one question has cost {n_lost} workers; the last: {last}")]
+    Poison { n_lost: usize, last: String },
+    /// Data at rest could not be written or read.
+    #[error("storage: {0}")]
+    Storage(#[from] StorageError),
+    /// A job at rest cannot be understood.
+    #[error("{name} is damaged: {reason}")]
+    Record { name: String, reason: String },
+    /// A document could not be written as JSON.
+    #[error("the result is not JSON: {0}")]
+    Document(#[from] serde_json::Error),
     /// The source of a job could not be read.
     #[error(transparent)]
     Source(#[from] BehaviorError),
@@ -53,15 +79,28 @@ pub(crate) enum FleetError {
 }
 
 impl FleetError {
+    /// Whether a worker was lost, and nothing else is wrong.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Self::WorkerGone { .. } => true,
+            Self::Worker { status, .. } => is_connection_error(status),
+            _ => false,
+        }
+    }
+
     /// The gRPC status of the error.
     pub(crate) fn to_status(&self) -> Status {
         let message = self.to_string();
         match self {
-            Self::NoWorkers | Self::WorkerGone { .. } => Status::unavailable(message),
+            Self::NoWorkers | Self::WorkerGone { .. } | Self::AllGone { .. } => Status::unavailable(message),
+            Self::NotPlaced { .. } | Self::Poison { .. } => Status::aborted(message),
+            Self::Storage(_) | Self::Record { .. } => Status::unavailable(message),
             Self::Worker { status, .. } => Status::new(status.code(), message),
-            Self::Answer { .. } | Self::Blocks { .. } => Status::internal(message),
+            Self::Answer { .. } | Self::Blocks { .. } | Self::OtherBlocks { .. } | Self::Document(_) => {
+                Status::internal(message)
+            }
             Self::TooManyValues { .. } | Self::TooManyDataSets { .. } => Status::resource_exhausted(message),
-            Self::NoDataSet { .. } => Status::not_found(message),
+            Self::NoDataSet { .. } | Self::NoBlock { .. } => Status::not_found(message),
             Self::Source(_) | Self::Block(_) => Status::invalid_argument(message),
         }
     }

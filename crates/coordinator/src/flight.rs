@@ -1,10 +1,9 @@
 //! The Arrow Flight face of the coordinator: data sets in, labels out. Rows pass through and are not kept.
 
 use crate::data_sets::{DataSet, DataSets};
-use crate::holders::Holder;
+use crate::holders::{Holder, HolderKey};
 use crate::job::Outcome;
 use crate::jobs_service::no_result;
-use crate::members::Members;
 use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
 use arrow::record_batch::RecordBatch;
@@ -21,8 +20,11 @@ use shoal_domain::BlockId;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
 use shoal_wire::labels::{SilhouetteColumn, label_schema};
+use shoal_wire::limits::LOSSES_MAX;
 use shoal_wire::proto::{BlockLabelsTicket, BlockMetadata, DataSetReceipt, LabelsTicket, PutDataSet, PutMetadata};
-use shoal_wire::status::{ToStatus, one_line};
+use shoal_wire::status::{ToStatus, is_connection_error, one_line};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,14 +36,13 @@ const LABELS_UNDER_WAY: usize = 4;
 /// Clones share everything; a put runs in a task of its own with one of them.
 #[derive(Clone)]
 pub(crate) struct RowsFlight {
-    members: Arc<Members>,
     data_sets: Arc<DataSets>,
     queue: Arc<Queue>,
 }
 
 impl RowsFlight {
-    pub(crate) fn new(members: Arc<Members>, data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
-        Self { members, data_sets, queue }
+    pub(crate) fn new(data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
+        Self { data_sets, queue }
     }
 
     /// Takes a data set and spreads it; nothing of it is kept unless all of it has come.
@@ -53,8 +54,7 @@ impl RowsFlight {
         let descriptor = first.inner.flight_descriptor.unwrap_or_default();
         let put = PutDataSet::decode(descriptor.cmd).map_err(not_ours)?;
         let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
-        let started = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive());
-        let mut placement = started.map_err(|error| error.to_status())?;
+        let mut placement = self.data_sets.start(schema.clone()).map_err(|error| error.to_status())?;
         match spread(incoming, &mut placement).await {
             Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
             Err(status) => {
@@ -112,48 +112,69 @@ async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<u6
 
 type LabelSender = mpsc::Sender<Result<(RecordBatch, Bytes), Status>>;
 
-/// Reads the labels of all workers at once and passes them on in block order.
+/// Reads the labels of all workers at once and passes them on in block order. When a worker is lost, those that hold its
+/// blocks then are asked for the rest.
 async fn relay(
     data_set: &DataSet,
     outcome: &Outcome,
     mut silhouettes: SilhouetteColumn,
     sender: &LabelSender,
 ) -> Result<(), Status> {
-    let mut streams = Vec::new();
-    for holder in data_set.holders.iter().filter(|holder| !holder.blocks.is_empty()) {
-        if holder.member.is_gone() {
-            let message = format!("worker {} is gone, and the labels of its rows with it", holder.member.id);
-            return Err(Status::unavailable(message));
-        }
-        streams.push((holder, worker_labels(data_set, outcome, holder).await?));
-    }
-    for number in 0..data_set.n_blocks() {
-        let holds = |holder: &Holder| holder.blocks.binary_search(&BlockId(number)).is_ok();
-        let (holder, stream) = streams.iter_mut().find(|(holder, _)| holds(holder)).expect("every block has a holder");
-        let ended = || Status::data_loss(format!("worker {} has ended before block {number}", holder.member.id));
-        let (labels, metadata) = loop {
-            let message = stream.next().await?.ok_or_else(ended)?;
-            if let DecodedPayload::RecordBatch(batch) = message.payload {
-                break (batch, message.inner.app_metadata);
+    let mut streams: BTreeMap<HolderKey, Incoming> = BTreeMap::new();
+    let n_blocks = data_set.placed.manifest().n_blocks();
+    let (mut number, mut n_lost) = (0, 0);
+    while number < n_blocks {
+        let holder = data_set.placed.holder_of(BlockId(number)).await.map_err(|error| error.to_status())?;
+        let next = async {
+            if let Entry::Vacant(vacant) = streams.entry(holder.key()) {
+                vacant.insert(worker_labels(outcome, &holder, number).await?);
             }
+            next_labels(streams.get_mut(&holder.key()).expect("it is there now"), &holder, number).await
         };
-        if BlockMetadata::decode(metadata.clone()).map_err(not_ours)?.block != number {
-            return Err(Status::internal(format!("worker {} has sent another block than {number}", holder.member.id)));
-        }
+        let (labels, metadata) = match next.await {
+            Ok(message) => message,
+            Err(status) if is_connection_error(&status) && n_lost < LOSSES_MAX => {
+                n_lost += 1;
+                holder.member.give_up("it sends no labels");
+                streams.remove(&holder.key());
+                continue;
+            }
+            Err(status) => return Err(status),
+        };
         let labels = silhouettes.put_beside(&labels).map_err(|error| error.to_status())?;
         if sender.send(Ok((labels, metadata))).await.is_err() {
             return Ok(());
         }
+        number += 1;
     }
     Ok(())
 }
 
-async fn worker_labels(data_set: &DataSet, outcome: &Outcome, holder: &Holder) -> Result<Incoming, Status> {
+/// The next batch of a worker's labels, which must be those of a block.
+async fn next_labels(stream: &mut Incoming, holder: &Holder, number: u64) -> Result<(RecordBatch, Bytes), Status> {
+    let ended = || Status::unavailable(format!("worker {} has ended before block {number}", holder.member.id));
+    let (labels, metadata) = loop {
+        let message = tokio::select! {
+            message = stream.next() => message?.ok_or_else(ended)?,
+            () = holder.member.until_gone() => return Err(ended()),
+        };
+        if let DecodedPayload::RecordBatch(batch) = message.payload {
+            break (batch, message.inner.app_metadata);
+        }
+    };
+    match BlockMetadata::decode(metadata.clone()).map_err(not_ours)?.block == number {
+        true => Ok((labels, metadata)),
+        false => Err(Status::internal(format!("worker {} has sent another block than {number}", holder.member.id))),
+    }
+}
+
+/// The labels of a worker's blocks from one on.
+async fn worker_labels(outcome: &Outcome, holder: &Holder, first: u64) -> Result<Incoming, Status> {
     let ticket = BlockLabelsTicket {
-        data_set: data_set.name.clone(),
+        data_set: holder.held_as.clone(),
         preparation: Some((&outcome.preparation).into()),
         centroids: Some((&outcome.centroids).into()),
-        blocks: holder.blocks.iter().map(|block| block.0).collect(),
+        blocks: holder.blocks.iter().map(|block| block.0).filter(|block| *block >= first).collect(),
     };
     let ticket = Ticket::new(ticket.encode_to_vec());
     let messages = client(holder.member.channel.clone()).do_get(ticket).await.map_err(|status| {
@@ -194,7 +215,7 @@ impl FlightService for RowsFlight {
             taken
         });
         let data_set = put.await.map_err(|error| Status::internal(format!("the put panicked: {error}")))??;
-        let (n_rows, n_blocks) = (data_set.n_rows, data_set.n_blocks());
+        let (n_rows, n_blocks) = (data_set.n_rows, data_set.placed.manifest().n_blocks());
         let receipt = DataSetReceipt { name: data_set.name.clone(), n_rows, n_blocks };
         let result = PutResult { app_metadata: receipt.encode_to_vec().into() };
         Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))

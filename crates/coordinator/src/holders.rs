@@ -1,15 +1,18 @@
-//! The workers that hold a data set: asking all of them, or one, and telling them to let go.
+//! The workers that hold a data set: asking all of them, or one, whatever happens to them, and telling them to let go.
 
+use crate::data_sets::DataSet;
 use crate::error::FleetError;
 use crate::members::Member;
 use futures::future::BoxFuture;
 use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
-use shoal_wire::limits::QUESTION_TIMEOUT;
+use shoal_wire::limits::{LOSSES_MAX, QUESTION_TIMEOUT};
 use shoal_wire::proto::ReleaseRequest;
 use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::status::is_connection_error;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -24,65 +27,141 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// A call to one worker.
 pub(crate) type Call<'a, A> = BoxFuture<'a, Result<Response<A>, Status>>;
 
-/// A worker with the blocks of a data set that it holds.
+/// A worker with blocks of a data set.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) member: Member,
+    /// In ascending order.
     pub(crate) blocks: Vec<BlockId>,
+    /// The number of the placement that brought them here. Later ones replace workers that were lost.
+    pub(crate) placement: u64,
+    /// What the worker knows these blocks by.
+    pub(crate) held_as: String,
 }
 
-/// Workers that hold the rows of one data set.
+/// Tells the holders of a data set apart.
+pub(crate) type HolderKey = (u64, String);
+
+impl Holder {
+    pub(crate) fn key(&self) -> HolderKey {
+        (self.placement, self.member.id.clone())
+    }
+}
+
+/// An answer with the worker that gave it.
+pub(crate) type Answer<A> = (Arc<Holder>, A);
+
+/// Asks the workers that hold the rows of one data set, whichever they are.
+///
+/// A question is answered once every block has been answered for. When a worker is lost on the way, its blocks are placed
+/// on others and these are asked; what the rest have answered stands. Answers merge exactly, so nobody can tell.
 #[derive(Clone)]
 pub(crate) struct Holders {
-    pub(crate) holders: Vec<Holder>,
+    data_set: Arc<DataSet>,
     /// Questions come from the algorithm's own thread, which waits; the calls run here.
     runtime: Handle,
 }
 
 impl Holders {
     /// Calls run on `runtime`.
-    pub(crate) fn new(holders: Vec<Holder>, runtime: Handle) -> Self {
-        Self { holders, runtime }
+    pub(crate) fn new(data_set: Arc<DataSet>, runtime: Handle) -> Self {
+        Self { data_set, runtime }
     }
 
-    /// Asks every worker the same and returns the answers in worker order. Waits for all of them even when one fails, so
-    /// that nobody is still at work on a question when the next one comes.
+    pub(crate) fn data_set(&self) -> &DataSet {
+        &self.data_set
+    }
+
+    /// Asks every worker the same and returns the answers in the order of placement. Waits for all of them even when one
+    /// fails, so that nobody is still at work on a question when the next one comes.
     pub(crate) fn ask_all<A>(
         &self,
-        call: impl Fn(ShardsClient<Channel>, &Holder) -> Call<'static, A>,
-    ) -> Result<Vec<A>, ClusteringError> {
-        let calls = self.holders.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
-        let answers = self.runtime.block_on(futures::future::join_all(calls));
-        answers.into_iter().collect::<Result<_, _>>().map_err(ClusteringError::rows)
+        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+    ) -> Result<Vec<Answer<A>>, ClusteringError> {
+        self.runtime.block_on(self.answers(call)).map_err(ClusteringError::rows)
     }
 
-    /// Asks one worker.
-    pub(crate) fn ask_one<A>(
+    async fn answers<A>(
         &self,
-        holder: &Holder,
-        call: impl Fn(ShardsClient<Channel>) -> Call<'static, A>,
-    ) -> Result<A, ClusteringError> {
-        self.runtime.block_on(ask(holder, || call(holder.member.shards()))).map_err(ClusteringError::rows)
-    }
-
-    /// Puts the answers of [`Holders::ask_all`] together; each must have the shape of the question.
-    pub(crate) fn merge<A, T>(&self, answers: Vec<A>, fits: impl Fn(&T) -> bool) -> Result<T, ClusteringError>
-    where
-        T: Merge + TryFrom<A, Error = WireError>,
-    {
-        let mut merged: Option<T> = None;
-        for (answer, holder) in answers.into_iter().zip(&self.holders) {
-            let answer = T::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
-            if !fits(&answer) {
-                return Err(impossible(&holder.member, "it has another shape than the question"));
+        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+    ) -> Result<Vec<Answer<A>>, FleetError> {
+        let mut answered: BTreeMap<HolderKey, Answer<A>> = BTreeMap::new();
+        let mut n_lost = 0;
+        loop {
+            let holders = self.data_set.placed.complete().await?;
+            // What was lost after it had answered is held by others now, who answer for themselves.
+            answered.retain(|key, _| holders.iter().any(|holder| holder.key() == *key));
+            let open: Vec<&Arc<Holder>> =
+                holders.iter().filter(|holder| !answered.contains_key(&holder.key())).collect();
+            if open.is_empty() {
+                return Ok(answered.into_values().collect());
             }
-            match &mut merged {
-                None => merged = Some(answer),
-                Some(merged) => merged.merge(answer),
+            let calls = open.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
+            let results = futures::future::join_all(calls).await;
+            for (holder, result) in open.into_iter().zip(results) {
+                match result {
+                    Ok(answer) => _ = answered.insert(holder.key(), (holder.clone(), answer)),
+                    Err(error) => n_lost = lost_once_more(n_lost, error)?,
+                }
             }
         }
-        merged.ok_or_else(|| ClusteringError::rows(FleetError::NoWorkers))
     }
+
+    /// Asks the worker that holds a block.
+    pub(crate) fn ask_holder_of<A>(
+        &self,
+        block: BlockId,
+        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+    ) -> Result<Answer<A>, ClusteringError> {
+        let answer = async {
+            let mut n_lost = 0;
+            loop {
+                let holder = self.data_set.placed.holder_of(block).await?;
+                match ask(&holder, || call(holder.member.shards(), &holder)).await {
+                    Ok(answer) => return Ok((holder, answer)),
+                    Err(error) => n_lost = lost_once_more(n_lost, error)?,
+                }
+            }
+        };
+        self.runtime.block_on(answer).map_err(|error: FleetError| ClusteringError::rows(error))
+    }
+
+    /// Lets go of prepared rows, without waiting for it; `name_on` is the run's name on a worker.
+    pub(crate) fn release_run(&self, name_on: impl Fn(&Holder) -> String) {
+        for holder in self.data_set.placed.holders() {
+            let run = name_on(&holder);
+            self.runtime.spawn(async move { release(vec![holder.member.clone()], &run, "").await });
+        }
+    }
+}
+
+/// Counts workers that were lost during one question. If it is the question that kills them, it must not kill them all; any
+/// other error is the question's end.
+fn lost_once_more(n_lost: usize, error: FleetError) -> Result<usize, FleetError> {
+    match error.is_loss() {
+        true if n_lost < LOSSES_MAX => Ok(n_lost + 1),
+        true => Err(FleetError::Poison { n_lost: n_lost + 1, last: error.to_string() }),
+        false => Err(error),
+    }
+}
+
+/// Puts answers together; each must have the shape of the question.
+pub(crate) fn merge<A, T>(answers: Vec<Answer<A>>, fits: impl Fn(&T) -> bool) -> Result<T, ClusteringError>
+where
+    T: Merge + TryFrom<A, Error = WireError>,
+{
+    let mut merged: Option<T> = None;
+    for (holder, answer) in answers {
+        let answer = T::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+        if !fits(&answer) {
+            return Err(impossible(&holder.member, "it has another shape than the question"));
+        }
+        match &mut merged {
+            None => merged = Some(answer),
+            Some(merged) => merged.merge(answer),
+        }
+    }
+    merged.ok_or(ClusteringError::NoRows)
 }
 
 /// What a worker says is not possible.
@@ -112,30 +191,16 @@ async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A
         let is_broken = is_connection_error(&status);
         if !is_broken || attempt == MAX_ATTEMPTS {
             // A worker that has forgotten the rows was started anew or has joined another coordinator.
-            let lost = status.code() == Code::NotFound || (is_broken && attempt == MAX_ATTEMPTS);
-            if is_broken {
-                member.give_up("it does not answer");
+            let has_forgotten = status.code() == Code::NotFound;
+            let lost = has_forgotten || (is_broken && attempt == MAX_ATTEMPTS);
+            if lost {
+                member.give_up(if has_forgotten { "it has forgotten its rows" } else { "it does not answer" });
             }
             let (worker, address) = (member.id.clone(), member.worker.address.clone());
             return Err(if lost { gone() } else { FleetError::Worker { worker, address, status } });
         }
         attempt += 1;
         sleep(RETRY_PAUSE).await;
-    }
-}
-
-impl Holders {
-    /// The worker that holds a block.
-    pub(crate) fn holder_of(&self, block: BlockId) -> Result<&Holder, ClusteringError> {
-        let holder = self.holders.iter().find(|holder| holder.blocks.binary_search(&block).is_ok());
-        holder.ok_or(ClusteringError::NoSuchBlock { block: block.0 })
-    }
-
-    /// Lets go of prepared rows, without waiting for it.
-    pub(crate) fn release_run(&self, run: &str) {
-        let members = self.holders.iter().map(|holder| holder.member.clone()).collect();
-        let run = run.to_owned();
-        self.runtime.spawn(async move { release(members, &run, "").await });
     }
 }
 

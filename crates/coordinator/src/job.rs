@@ -12,6 +12,9 @@ use std::time::SystemTime;
 /// Events that a job remembers for clients that come late; of a longer job the oldest are forgotten.
 const MAX_EVENTS: usize = 100_000;
 
+/// Numbers that the events of a job may take under one coordinator.
+const EVENTS_OF_A_LIFE: u64 = 1 << 32;
+
 /// What a client asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Submission {
@@ -43,8 +46,10 @@ pub(crate) struct Job {
     pub(crate) submission: Submission,
     pub(crate) state: JobState,
     pub(crate) error: String,
-    submitted: SystemTime,
-    ended: Option<SystemTime>,
+    pub(crate) submitted: SystemTime,
+    pub(crate) ended: Option<SystemTime>,
+    /// How many coordinators have had it.
+    pub(crate) n_lives: u64,
     phase: String,
     last_pass: Option<PassRecord>,
     events: VecDeque<proto::JobEvent>,
@@ -52,6 +57,8 @@ pub(crate) struct Job {
     pub(crate) outcome: Option<Arc<Outcome>>,
     /// Set once to stop the job; its algorithm looks at it between two steps.
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// A client wants it stopped, and not only this coordinator, which may be about to end.
+    pub(crate) is_unwanted: bool,
 }
 
 impl Job {
@@ -63,15 +70,25 @@ impl Job {
             error: String::new(),
             submitted,
             ended: None,
+            n_lives: 1,
             phase: String::new(),
             last_pass: None,
             events: VecDeque::new(),
             n_events: 0,
             outcome: None,
             cancelled: Arc::default(),
+            is_unwanted: false,
         };
         job.enter(JobState::Queued);
         job
+    }
+
+    /// Begins another life, whose events have larger numbers than those of any life before.
+    pub(crate) fn live_again(&mut self, n_lives: u64) {
+        self.n_lives = n_lives;
+        self.events.clear();
+        self.n_events = (n_lives - 1) * EVENTS_OF_A_LIFE;
+        self.enter(self.state);
     }
 
     pub(crate) fn name(&self) -> String {

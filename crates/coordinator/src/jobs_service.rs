@@ -3,6 +3,7 @@
 use crate::data_sets::{DataSet, DataSets};
 use crate::job::Submission;
 use crate::queue::{Queue, number_of};
+use crate::records::{Record, Records};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use shoal_domain::JobSpec;
@@ -25,11 +26,18 @@ const DEFAULT_PAGE_SIZE: i32 = 100;
 pub(crate) struct JobsService {
     queue: Arc<Queue>,
     data_sets: Arc<DataSets>,
+    records: Arc<Records>,
 }
 
 impl JobsService {
-    pub(crate) fn new(queue: Arc<Queue>, data_sets: Arc<DataSets>) -> Self {
-        Self { queue, data_sets }
+    pub(crate) fn new(queue: Arc<Queue>, data_sets: Arc<DataSets>, records: Arc<Records>) -> Self {
+        Self { queue, data_sets, records }
+    }
+
+    /// Writes a job's record as it is now.
+    async fn record(&self, name: &str) -> Result<(), Status> {
+        let record = self.queue.look(name, Record::of)?;
+        self.records.write(&record).await.map_err(|error| error.to_status())
     }
 
     fn submission(&self, request: SubmitJobRequest) -> Result<Submission, Status> {
@@ -57,7 +65,17 @@ impl Jobs for JobsService {
 
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
         let submission = self.submission(request.into_inner())?;
-        Ok(Response::new(self.queue.submit(submission)?))
+        let (job, forgotten) = self.queue.submit(submission)?;
+        if let Some(number) = forgotten {
+            self.records.remove(number).await;
+        }
+        if let Err(status) = self.record(&job.name).await {
+            // What a successor would not know must not be promised.
+            let number = number_of(&job.name).unwrap_or_default();
+            self.queue.end(number, JobState::Failed, format!("its record was not written: {}", status.message()));
+            return Err(status);
+        }
+        Ok(Response::new(job))
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
@@ -82,7 +100,9 @@ impl Jobs for JobsService {
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
-        Ok(Response::new(self.queue.cancel(&request.into_inner().name)?))
+        let job = self.queue.cancel(&request.into_inner().name)?;
+        self.record(&job.name).await?;
+        Ok(Response::new(job))
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
@@ -94,6 +114,11 @@ impl Jobs for JobsService {
             let mut last = after;
             loop {
                 changes.mark_unchanged();
+                if queue.is_stopping() {
+                    let status = Status::unavailable("the coordinator stops; the job goes on under the next one");
+                    // A client that has gone need not be told.
+                    return drop(sender.send(Err(status)).await);
+                }
                 let look = |job: &crate::job::Job| (job.events_after(last, EVENTS_AT_A_TIME), job.has_ended());
                 let (events, has_ended) = match queue.look(&name, look) {
                     Ok(seen) => seen,

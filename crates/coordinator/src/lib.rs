@@ -1,12 +1,13 @@
 //! The coordinator: owns jobs and the fleet.
 //!
 //! Clients put data sets by Arrow Flight and submit jobs by gRPC; workers register. A data set is cut into blocks as it
-//! arrives and the blocks go to the workers at once, so no rows stay here. A job is [`shoal_clustering::segment`] over
+//! arrives; the blocks go to the workers and to storage at once, so no rows stay here. A job is [`shoal_clustering::segment`] over
 //! [`remote::FleetRows`], which turns each question into one call to every worker and merges what comes back: the same
 //! loop that `shoal run` executes over a file.
 //!
-//! State is in memory: a coordinator that goes takes its jobs with it. A worker that goes takes its blocks, and the jobs
-//! that need them fail by name.
+//! Data sets are in storage: blocks of a worker that is lost are placed on the others, and jobs go on. So are the
+//! records of jobs: a coordinator that is started on the same storage goes on where its predecessor was, and jobs that had not
+//! ended run again, to the same result.
 
 mod config;
 mod data_sets;
@@ -17,10 +18,13 @@ mod job;
 mod jobs_service;
 mod members;
 mod members_service;
+mod placed;
 mod placement;
 mod queue;
+mod records;
 mod remote;
 mod remote_shard;
+mod run;
 mod runner;
 
 pub use config::Config;
@@ -35,23 +39,27 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// Serves on `listener` until `shutdown`. Jobs that run then are cancelled; their rows stay on the workers until those
-/// notice that the coordinator is another one.
+/// Serves on `listener` until `shutdown`. Jobs that run then go on under the next coordinator on the same storage; their rows
+/// stay on the workers until those notice that the coordinator is another one.
 pub async fn run(
     listener: TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), CoordinatorError> {
     let members = Arc::new(members::Members::default());
-    let data_sets = Arc::new(data_sets::DataSets::default());
-    let queue = Arc::new(queue::Queue::new(config.clock));
-    let watch = tokio::spawn(watch(members.clone(), data_sets.clone()));
-    let runner = runner::Runner::new(config, members.clone(), data_sets.clone(), queue.clone());
+    let home = Arc::new(data_sets::Home { members: members.clone(), storage: config.storage.clone() });
+    let data_sets = data_sets::DataSets::open(home).await;
+    let data_sets = Arc::new(data_sets.map_err(|error| CoordinatorError::Storage(error.to_string()))?);
+    let records = Arc::new(records::Records::new(config.storage.clone()));
+    let jobs = records.load(&data_sets).await.map_err(|error| CoordinatorError::Storage(error.to_string()))?;
+    let queue = Arc::new(queue::Queue::new(config.clock, jobs));
+    let watch = tokio::spawn(watch(members.clone()));
+    let runner = runner::Runner::new(config, data_sets.clone(), queue.clone(), records.clone());
     let running = tokio::spawn(runner.run());
-    let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone()))
+    let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone(), records))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let fleet = FleetServer::new(members_service::FleetService::new(members.clone(), env!("CARGO_PKG_VERSION")));
-    let flight = FlightServiceServer::new(flight::RowsFlight::new(members, data_sets, queue.clone()))
+    let fleet = FleetServer::new(members_service::FleetService::new(members, env!("CARGO_PKG_VERSION")));
+    let flight = FlightServiceServer::new(flight::RowsFlight::new(data_sets, queue.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -69,7 +77,7 @@ pub async fn run(
     let stop = async {
         shutdown.await;
         // Ends the streams of clients that watch.
-        queue.cancel_all();
+        queue.stop();
     };
     let served = shoal_wire::flight::serve_until(router, listener, stop).await;
     watch.abort();
@@ -77,11 +85,10 @@ pub async fn run(
     Ok(served?)
 }
 
-/// Drops workers that have not reported in time, and the data sets that are lost with them.
-async fn watch(members: Arc<members::Members>, data_sets: Arc<data_sets::DataSets>) {
+/// Drops workers that have not reported in time.
+async fn watch(members: Arc<members::Members>) {
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         members.remove_silent();
-        data_sets.release_broken().await;
     }
 }

@@ -48,18 +48,19 @@ impl Member {
     }
 }
 
+#[derive(Debug)]
 struct Entry {
     member: Member,
     last_seen: Instant,
 }
 
 /// The list of workers. The mutex is held for look-ups only.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Members {
     entries: Mutex<Entries>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Entries {
     /// By number, so that the order is that of joining.
     by_number: BTreeMap<u64, Entry>,

@@ -1,4 +1,4 @@
-//! Spreads the blocks of a data set over the workers as they are cut.
+//! Spreads blocks over workers, and writes those of a new data set to storage on the way.
 
 use crate::error::FleetError;
 use crate::holders::Holder;
@@ -8,6 +8,7 @@ use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
+use shoal_storage::{DataSetWriter, Manifest};
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
 use shoal_wire::flight::{client, encode};
 use shoal_wire::proto::{BlockMetadata, BlocksReceipt, PutBlocks};
@@ -17,15 +18,21 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tracing::warn;
 
 /// Blocks that wait for one worker's connection; more wait with the sender.
 const BLOCKS_UNDER_WAY: usize = 4;
 
-/// A data set on its way to the workers. Block b goes to worker `b mod n`.
+/// Blocks on their way to workers, which take turns.
+///
+/// Where they are written to storage too, a worker that is lost on the way does no harm: its blocks are placed anew when
+/// somebody asks for them. Where they are not, they came from there, and the whole placement is tried again.
 pub(crate) struct Placement {
     name: String,
     schema: DataSetSchema,
     lanes: Vec<Lane>,
+    n_sent: usize,
+    writer: Option<DataSetWriter>,
     began: Instant,
 }
 
@@ -34,50 +41,78 @@ struct Lane {
     sender: mpsc::Sender<Result<(RecordBatch, Bytes), Status>>,
     /// None once its answer was taken.
     receipt: Option<JoinHandle<Result<BlocksReceipt, Status>>>,
+    is_lost: bool,
 }
 
 impl Placement {
-    /// Opens a stream to every worker.
-    pub(crate) fn start(name: &str, schema: DataSetSchema, members: Vec<Member>) -> Result<Self, FleetError> {
+    /// Opens a stream to every worker. `name` is what the workers will know the blocks by, `number` tells placements of one
+    /// data set apart.
+    pub(crate) fn start(
+        name: &str,
+        number: u64,
+        schema: DataSetSchema,
+        members: Vec<Member>,
+        writer: Option<DataSetWriter>,
+    ) -> Result<Self, FleetError> {
         if members.is_empty() {
             return Err(FleetError::NoWorkers);
         }
-        let lanes = members.into_iter().map(|member| open_lane(name, &schema, member)).collect();
-        Ok(Self { name: name.to_owned(), schema, lanes, began: Instant::now() })
+        let lanes = members.into_iter().map(|member| open_lane(name, number, &schema, member)).collect();
+        Ok(Self { name: name.to_owned(), schema, lanes, n_sent: 0, writer, began: Instant::now() })
     }
 
     /// Sends one block; waits when its worker is slower than the source.
     pub(crate) async fn send(&mut self, block: &SourceBlock) -> Result<(), FleetError> {
+        if let Some(writer) = &mut self.writer {
+            writer.push(block, &self.schema).await?;
+        }
         let id = block.raw.id();
         let metadata = BlockMetadata { block: id.0, digest: block.raw.digest().to_vec(), n_blocks: None };
-        let batch = block.to_batch(&self.schema)?;
-        let n_lanes = self.lanes.len() as u64;
-        let lane = &mut self.lanes[(id.0 % n_lanes) as usize];
-        lane.holder.blocks.push(id);
-        match lane.sender.send(Ok((batch, metadata.encode_to_vec().into()))).await {
-            Ok(()) => Ok(()),
-            // The stream has ended early: its receipt says why.
-            Err(_) => match lane.receipt().await {
-                Err(status) => Err(failed(&lane.holder, status)),
-                Ok(_) => Err(failed(&lane.holder, Status::internal("the worker has ended the stream early"))),
-            },
+        let message = (block.to_batch(&self.schema)?, Bytes::from(metadata.encode_to_vec()));
+        let n_lanes = self.lanes.len();
+        let lane = &mut self.lanes[self.n_sent % n_lanes];
+        self.n_sent += 1;
+        if lane.is_lost {
+            return Ok(());
         }
+        lane.holder.blocks.push(id);
+        if lane.sender.send(Ok(message)).await.is_ok() {
+            return Ok(());
+        }
+        // The stream has ended early: its receipt says why.
+        let status = match lane.receipt().await {
+            Err(status) => status,
+            Ok(_) => Status::internal("the worker has ended the stream early"),
+        };
+        lane.fail(status, self.writer.is_some())
     }
 
-    /// Ends all streams and waits until every worker has confirmed its blocks.
-    pub(crate) async fn finish(&mut self) -> Result<Vec<Holder>, FleetError> {
-        let receipts = self.lanes.iter_mut().map(|lane| lane.finish(&self.schema));
-        let receipts = futures::future::join_all(receipts).await;
-        receipts.into_iter().collect()
+    /// Ends all streams and waits until every worker has confirmed its blocks, and storage the data set of `n_rows` rows.
+    pub(crate) async fn finish(&mut self, n_rows: u64) -> Result<(Vec<Holder>, Option<Manifest>), FleetError> {
+        let is_written = self.writer.is_some();
+        let finishing = self.lanes.iter_mut().map(|lane| lane.finish(&self.schema, is_written));
+        futures::future::join_all(finishing).await.into_iter().collect::<Result<(), FleetError>>()?;
+        let manifest = match self.writer.take() {
+            Some(writer) => Some(writer.commit(n_rows, self.schema.has_weight).await?),
+            None => None,
+        };
+        let has_blocks = |holder: &Holder| !holder.blocks.is_empty();
+        let holders = self.lanes.iter().filter(|lane| !lane.is_lost).map(|lane| lane.holder.clone());
+        Ok((holders.filter(has_blocks).collect(), manifest))
     }
 
-    /// Breaks all streams off: without the end marker no worker keeps anything of them.
+    /// Breaks all streams off: without the end marker no worker keeps anything of them, and neither does storage.
     pub(crate) async fn break_off(self) {
         let (senders, receipts): (Vec<_>, Vec<_>) =
             self.lanes.into_iter().map(|lane| (lane.sender, lane.receipt)).unzip();
         drop(senders);
         // What the workers answer to a broken stream is of no interest, only that they have.
         futures::future::join_all(receipts.into_iter().flatten()).await;
+        if let Some(writer) = self.writer
+            && let Err(error) = writer.abandon().await
+        {
+            warn!(data_set = self.name, %error, "what was written of a broken stream is still in storage");
+        }
     }
 
     /// The workers, so that they can be told to let go.
@@ -96,19 +131,36 @@ impl Placement {
 }
 
 impl Lane {
-    async fn finish(&mut self, schema: &DataSetSchema) -> Result<Holder, FleetError> {
+    async fn finish(&mut self, schema: &DataSetSchema, is_written: bool) -> Result<(), FleetError> {
+        if self.is_lost {
+            return Ok(());
+        }
         let sent = self.holder.blocks.len() as u64;
         let end = BlockMetadata { n_blocks: Some(sent), ..Default::default() }.encode_to_vec();
         let marker = (RecordBatch::new_empty(schema.arrow.clone()), end.into());
         // A stream that has ended early has its reason in the receipt.
         let _ = self.sender.send(Ok(marker)).await;
         self.sender = mpsc::channel(1).0;
-        let receipt = self.receipt().await.map_err(|status| failed(&self.holder, status))?;
-        if receipt.n_blocks != sent {
-            let worker = self.holder.member.id.clone();
-            return Err(FleetError::Blocks { worker, taken: receipt.n_blocks, sent });
+        match self.receipt().await {
+            Ok(receipt) if receipt.n_blocks == sent => Ok(()),
+            Ok(receipt) => {
+                let worker = self.holder.member.id.clone();
+                Err(FleetError::Blocks { worker, taken: receipt.n_blocks, sent })
+            }
+            Err(status) => self.fail(status, is_written),
         }
-        Ok(self.holder.clone())
+    }
+
+    /// A worker that is lost may be done without where the blocks are written to storage; any other failure is one.
+    fn fail(&mut self, status: Status, is_written: bool) -> Result<(), FleetError> {
+        let is_lost = is_connection_error(&status);
+        let Member { id, worker, .. } = &self.holder.member;
+        let error = FleetError::Worker { worker: id.clone(), address: worker.address.clone(), status };
+        if is_lost {
+            self.holder.member.give_up("it takes no blocks");
+        }
+        self.is_lost = is_lost && is_written;
+        if self.is_lost { Ok(()) } else { Err(error) }
     }
 
     async fn receipt(&mut self) -> Result<BlocksReceipt, Status> {
@@ -117,30 +169,30 @@ impl Lane {
     }
 }
 
-fn open_lane(name: &str, schema: &DataSetSchema, member: Member) -> Lane {
+fn open_lane(name: &str, number: u64, schema: &DataSetSchema, member: Member) -> Lane {
     let (sender, receiver) = mpsc::channel(BLOCKS_UNDER_WAY);
     let put = PutBlocks { data_set: name.to_owned(), has_weight: schema.has_weight };
     let descriptor = FlightDescriptor::new_cmd(put.encode_to_vec());
     let messages = encode(schema.arrow.clone(), Some(descriptor), ReceiverStream::new(receiver));
-    let channel = member.channel.clone();
+    let (channel, gone) = (member.channel.clone(), member.clone());
     let receipt = tokio::spawn(async move {
         // An error of ours breaks the stream off before its end marker, and the worker keeps nothing.
         let messages = messages.take_while(|message| futures::future::ready(message.is_ok()));
         let messages = messages.filter_map(|message| futures::future::ready(message.ok()));
-        let results = client(channel).do_put(messages).await?;
-        let result = results.into_inner().try_next().await?;
-        let result = result.ok_or_else(|| Status::internal("the worker gave no receipt"))?;
-        BlocksReceipt::decode(result.app_metadata).map_err(|error| Status::internal(error.to_string()))
+        let put = async {
+            let results = client(channel).do_put(messages).await?;
+            let result = results.into_inner().try_next().await?;
+            let result = result.ok_or_else(|| Status::internal("the worker gave no receipt"))?;
+            BlocksReceipt::decode(result.app_metadata).map_err(|error| Status::internal(error.to_string()))
+        };
+        tokio::select! {
+            put = put => put,
+            // A worker that stands still with its connections open would otherwise hold the stream up.
+            () = gone.until_gone() => Err(Status::unavailable("the worker is gone")),
+        }
     });
-    Lane { holder: Holder { member, blocks: Vec::new() }, sender, receipt: Some(receipt) }
-}
-
-fn failed(holder: &Holder, status: Status) -> FleetError {
-    if is_connection_error(&status) {
-        holder.member.give_up("it takes no blocks");
-    }
-    let Member { id, worker, .. } = &holder.member;
-    FleetError::Worker { worker: id.clone(), address: worker.address.clone(), status }
+    let holder = Holder { member, blocks: Vec::new(), placement: number, held_as: name.to_owned() };
+    Lane { holder, sender, receipt: Some(receipt), is_lost: false }
 }
 
 /// Cuts batches into blocks and sends them on.

@@ -3,7 +3,7 @@
 use crate::job::{Job, Submission};
 use shoal_wire::proto::{self, JobState};
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -17,12 +17,15 @@ pub(crate) struct Queue {
     jobs: Mutex<BTreeMap<u64, Job>>,
     /// Counts changes, so that waiting for one is cheap.
     changes: watch::Sender<u64>,
+    is_stopping: AtomicBool,
     clock: fn() -> SystemTime,
 }
 
 impl Queue {
-    pub(crate) fn new(clock: fn() -> SystemTime) -> Self {
-        Self { jobs: Mutex::default(), changes: watch::Sender::new(0), clock }
+    /// `jobs` are those that an earlier coordinator has left.
+    pub(crate) fn new(clock: fn() -> SystemTime, jobs: Vec<Job>) -> Self {
+        let jobs = Mutex::new(jobs.into_iter().map(|job| (job.number, job)).collect());
+        Self { jobs, changes: watch::Sender::new(0), is_stopping: AtomicBool::new(false), clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Job>> {
@@ -39,25 +42,29 @@ impl Queue {
     }
 
     /// Takes a job, or returns the one that the same request has brought before.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<proto::Job, Status> {
+    /// A job that is forgotten to make room is returned too.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(proto::Job, Option<u64>), Status> {
         let mut jobs = self.lock();
         let request_id = &submission.request_id;
         let same = jobs.values().find(|job| !request_id.is_empty() && job.submission.request_id == *request_id);
         if let Some(job) = same {
-            return Ok(job.to_message());
+            return Ok((job.to_message(), None));
         }
         let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
+        let mut forgotten = None;
         if jobs.len() >= MAX_JOBS {
             let oldest = jobs.iter().find(|(_, job)| job.has_ended()).map(|(number, _)| *number);
             let full = || Status::resource_exhausted(format!("{MAX_JOBS} jobs wait or run; try again later"));
-            jobs.remove(&oldest.ok_or_else(full)?);
+            let oldest = oldest.ok_or_else(full)?;
+            jobs.remove(&oldest);
+            forgotten = Some(oldest);
         }
         let job = Job::new(number, submission, (self.clock)());
         let message = job.to_message();
         jobs.insert(number, job);
         drop(jobs);
         self.changed();
-        Ok(message)
+        Ok((message, forgotten))
     }
 
     /// Looks at a job.
@@ -90,26 +97,34 @@ impl Queue {
         let (number, state) = self.look(name, |job| (job.number, job.state))?;
         match state {
             JobState::Queued => self.end(number, JobState::Cancelled, String::new()),
-            JobState::Running => self.update(number, |job| job.cancelled.store(true, Ordering::Relaxed)),
+            JobState::Running => self.update(number, |job| {
+                job.is_unwanted = true;
+                job.cancelled.store(true, Ordering::Relaxed);
+            }),
             _ => return Err(Status::failed_precondition(format!("{name} has ended already"))),
         }
         self.look(name, Job::to_message)
     }
 
-    /// Stops everything, for shutdown.
-    pub(crate) fn cancel_all(&self) {
-        let open: Vec<String> = self.lock().values().filter(|job| !job.has_ended()).map(Job::name).collect();
-        for name in open {
-            // A job may have ended in between; then there is nothing to stop.
-            let _ = self.cancel(&name);
-            if let Ok(number) = self.look(&name, |job| job.number) {
-                self.end(number, JobState::Cancelled, "the coordinator was stopped".to_owned());
-            }
+    /// Stops what runs, for shutdown. No job ends by that: they go on under the next coordinator.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        for job in self.lock().values().filter(|job| !job.has_ended()) {
+            job.cancelled.store(true, Ordering::Relaxed);
         }
+        self.changed();
+    }
+
+    /// Whether the coordinator is about to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The next job that waits, which then runs.
     pub(crate) fn start_next(&self) -> Option<u64> {
+        if self.is_stopping() {
+            return None;
+        }
         let mut jobs = self.lock();
         let job = jobs.values_mut().find(|job| job.state == JobState::Queued)?;
         job.enter(JobState::Running);

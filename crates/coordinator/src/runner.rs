@@ -4,9 +4,9 @@ use crate::config::Config;
 use crate::data_sets::{DataSet, DataSets};
 use crate::error::FleetError;
 use crate::job::Outcome;
-use crate::members::Members;
 use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
+use crate::records::{Record, Records};
 use crate::remote::{FleetRows, check_size};
 use futures::{FutureExt, StreamExt};
 use shoal_behavior::FeatureSource;
@@ -34,17 +34,17 @@ const MAX_RUNNING_JOBS: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Runner {
     config: Config,
-    members: Arc<Members>,
     data_sets: Arc<DataSets>,
     queue: Arc<Queue>,
+    records: Arc<Records>,
     /// When this coordinator started, in nanoseconds: the first job of its successor is another run.
     boot: u128,
 }
 
 impl Runner {
-    pub(crate) fn new(config: Config, members: Arc<Members>, data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
+    pub(crate) fn new(config: Config, data_sets: Arc<DataSets>, queue: Arc<Queue>, records: Arc<Records>) -> Self {
         let since_1970 = (config.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { config, members, data_sets, queue, boot: since_1970.as_nanos() }
+        Self { config, data_sets, queue, records, boot: since_1970.as_nanos() }
     }
 
     /// Starts jobs as they come, for ever.
@@ -77,10 +77,15 @@ impl Runner {
         let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
         let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
-            Ok(outcome) => {
-                self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
-                (JobState::Succeeded, String::new())
-            }
+            Ok(outcome) => match self.records.write_outcome(number, &outcome).await {
+                Ok(()) => {
+                    self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
+                    (JobState::Succeeded, String::new())
+                }
+                Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
+            },
+            // It goes on under the next coordinator.
+            Err(_) if self.queue.is_stopping() => return,
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
             Err(JobError::Clustering(error)) => (JobState::Failed, error.about(&source)),
             Err(error) => (JobState::Failed, error.to_string()),
@@ -90,6 +95,12 @@ impl Runner {
             error => warn!(job = name, error, "failed"),
         }
         self.queue.end(number, state, error);
+        if let Ok(record) = self.queue.look(&name, Record::of)
+            && let Err(error) = self.records.write(&record).await
+        {
+            // A successor would run it again, and find the same.
+            warn!(job = name, %error, "its end was not written");
+        }
     }
 
     async fn work(&self, name: &str) -> Result<Outcome, JobError> {
@@ -101,7 +112,13 @@ impl Runner {
             Some(data_set) => data_set,
             None => {
                 observer.phase("read");
-                self.read(&submission.spec.source, &cancelled).await?
+                let data_set = self.read(&submission.spec.source, &cancelled).await?;
+                // From here on the source may change: a successor takes the rows that were read.
+                self.queue.update(number, |job| job.submission.data_set = Some(data_set.clone()));
+                if let Ok(record) = self.queue.look(name, Record::of) {
+                    self.records.write(&record).await?;
+                }
+                data_set
             }
         };
         check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
@@ -131,7 +148,7 @@ impl Runner {
     async fn read(&self, spec: &SourceSpec, cancelled: &AtomicBool) -> Result<Arc<DataSet>, JobError> {
         let source = FeatureSource::open(spec, &self.config.store_options).await.map_err(FleetError::from)?;
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight()).map_err(FleetError::from)?;
-        let mut placement = Placement::start(&self.data_sets.new_name(), schema.clone(), self.members.alive())?;
+        let mut placement = self.data_sets.start(schema.clone())?;
         match place(&source, &mut placement, cancelled).await {
             Ok(n_rows) => Ok(self.data_sets.commit(placement, schema, n_rows).await?),
             Err(error) => {

@@ -49,3 +49,18 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// See [`STREAM_WINDOW_BYTES`]; for all streams of a connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
+/// How long a job whose workers are all gone waits for one to join.
+pub const WORKERS_AWAITED: Duration = Duration::from_secs(60);
+/// How often it looks.
+pub const WORKERS_LOOKED_FOR: Duration = Duration::from_millis(200);
+
+/// Workers that one question may cost before it is taken for what kills them.
+pub const LOSSES_MAX: usize = 3;
+/// How often blocks are placed before it is given up, when workers are lost over it.
+pub const PLACEMENTS_MAX: usize = 8;
+
+/// How long a client that follows a job waits for a coordinator that has gone.
+pub const COORDINATOR_AWAITED: Duration = Duration::from_secs(60);
+/// How often it looks.
+pub const COORDINATOR_LOOKED_FOR: Duration = Duration::from_millis(300);

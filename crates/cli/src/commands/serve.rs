@@ -5,6 +5,7 @@ use crate::device;
 use crate::environment::store_options;
 use anyhow::{Result, anyhow};
 use shoal_coordinator::Config;
+use shoal_storage::Storage;
 use shoal_worker::WorkerIdentity;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,13 +15,14 @@ use tracing::info;
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> {
+    let storage = Storage::open(&arguments.data, &store_options()).map_err(|error| anyhow!("--data: {error}"))?;
     let listener = listen(arguments.listen).await?;
     let address = listener.local_addr()?;
     info!(%address, "coordinator listens");
     if let Some(path) = &arguments.address_file {
         std::fs::write(path, address.to_string()).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    let config = Config { clock: SystemTime::now, store_options: store_options() };
+    let config = Config { clock: SystemTime::now, store_options: store_options(), storage };
     shoal_coordinator::run(listener, config, shutdown()?).await?;
     info!("coordinator stopped");
     Ok(())

@@ -1,0 +1,135 @@
+//! What happens to processes and data while a job runs, and does not show in its result.
+//!
+//! Every test shows that its fault took place while the job needed what was lost, compares bytes with an undisturbed run in
+//! one process, and runs a second job afterwards.
+
+use crate::process::{Fleet, Server, repository, run, succeed, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const RETAIL: &str = "examples/retail.yaml";
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// The retail job with so many starts that there is time to disturb it.
+fn long_job(fleet: &Fleet) -> PathBuf {
+    let job = fs::read_to_string(repository().join(RETAIL)).expect("the example exists");
+    let job = job.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0");
+    let path = fleet.folder.path().join("long.yaml");
+    fs::write(&path, job).expect("the folder is writable");
+    path
+}
+
+/// A job under way, and where its files will be.
+struct Disturbed {
+    client: Server,
+    job: PathBuf,
+    out: PathBuf,
+}
+
+impl Disturbed {
+    /// Submits the long job and waits until it passes over its rows.
+    fn start(fleet: &Fleet) -> Self {
+        let (job, out) = (long_job(fleet), fleet.folder.path().join("disturbed"));
+        let client = fleet.client(&["submit", text(&job), "--watch", "--out", text(&out)]);
+        let passes = || client.log().contains("pass 2 of start").then_some(());
+        wait_for(passes).unwrap_or_else(|| panic!("the job makes no passes: {}", client.log()));
+        Self { client, job, out }
+    }
+
+    /// The job ends as if nothing had happened, and the fleet takes another one.
+    fn ends_as_undisturbed(mut self, fleet: &Fleet) {
+        assert!(self.client.end(), "{}\n{}", self.client.log(), fleet.coordinator.log());
+        let undisturbed = fleet.folder.path().join("undisturbed");
+        succeed(&["run", text(&self.job), "--out", text(&undisturbed)]);
+        for name in ["model.json", "labels.parquet"] {
+            let [one, other] =
+                [&self.out, &undisturbed].map(|folder| fs::read(folder.join(name)).expect("the file was written"));
+            assert!(one == other, "{name} differs");
+        }
+        let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+        assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+    }
+}
+
+/// Waits for a line of the coordinator's log.
+fn logged(fleet: &Fleet, words: &str) {
+    wait_for(|| fleet.coordinator.log().contains(words).then_some(()))
+        .unwrap_or_else(|| panic!("never logged `{words}`: {}", fleet.coordinator.log()));
+}
+
+#[test]
+fn a_worker_is_killed() {
+    let mut fleet = Fleet::start(3);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.workers[1].kill();
+    logged(&fleet, "placing blocks that no worker holds");
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn a_worker_stands_still() {
+    let fleet = Fleet::start(2);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.workers[1].stand_still();
+    logged(&fleet, "placing blocks that no worker holds");
+    fleet.workers[1].go_on();
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn all_workers_are_killed_and_others_join() {
+    let mut fleet = Fleet::start(2);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.workers[0].kill();
+    fleet.workers[1].kill();
+    wait_for(|| fleet.coordinator.log().matches("worker gone").nth(1).map(|_| ())).expect("both workers are missed");
+    fleet.add_worker();
+    logged(&fleet, "placing blocks that no worker holds");
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn the_coordinator_is_killed() {
+    let mut fleet = Fleet::start(2);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.replace_coordinator();
+    logged(&fleet, "found in storage, waits again");
+    disturbed.ends_as_undisturbed(&fleet);
+    // Labels of a job that ended under one coordinator come from the next.
+    let before = run(&["labels", "jobs/1", "--coordinator", &fleet.url]).stdout;
+    fleet.replace_coordinator();
+    fleet.add_worker();
+    let after = run(&["labels", "jobs/1", "--coordinator", &fleet.url]).stdout;
+    assert!(!before.is_empty() && before == after);
+}
+
+#[test]
+fn the_coordinator_is_stopped_in_order() {
+    let mut fleet = Fleet::start(2);
+    let disturbed = Disturbed::start(&fleet);
+    assert!(fleet.coordinator.terminate(), "a coordinator ends cleanly on SIGTERM");
+    fleet.replace_coordinator();
+    logged(&fleet, "found in storage, waits again");
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn damaged_rows_in_storage_are_noticed() {
+    let mut fleet = Fleet::start(2);
+    let mut disturbed = Disturbed::start(&fleet);
+    let chunk = fleet.folder.path().join("data/data_sets/1/000000.arrow");
+    let mut bytes = fs::read(&chunk).expect("the rows are in storage");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&chunk, bytes).expect("the folder is writable");
+    fleet.workers[0].kill();
+    assert!(!disturbed.client.end(), "{}", disturbed.client.log());
+    let log = disturbed.client.log();
+    assert!(log.contains("data_sets/1/000000.arrow: is damaged") && log.contains("BLAKE3"), "{log}");
+    assert!(!disturbed.out.exists(), "a job that has failed leaves no files");
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+    assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+}
