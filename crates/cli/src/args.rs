@@ -48,7 +48,7 @@ pub(crate) struct RunArguments {
     /// Threads that compute; 0 means one a core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
-    /// What computes: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    /// What computes: auto (the first GPU if there is one, which refuses a job that it cannot do), cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
 }
@@ -88,7 +88,7 @@ pub(crate) struct WorkerArguments {
     /// Threads that compute; 0 means one a core.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
-    /// What computes: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    /// What computes: auto (the first GPU if there is one, which refuses a job that it cannot do), cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
 }

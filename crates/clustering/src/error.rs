@@ -90,6 +90,9 @@ pub enum ClusteringError {
         /// Its number.
         block: u64,
     },
+    /// The engine does not do such a job, and says why; another one may.
+    #[error("{0}")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Where the rows are could not answer.
     #[error("{0}")]
     Rows(#[source] Box<dyn std::error::Error + Send + Sync>),

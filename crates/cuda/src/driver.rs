@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// All kernels, for the generations of GPUs named in kernels/README.md.
 static IMAGE: &[u8] = include_bytes!("../../../kernels/images/shoal.fatbin");
 
-/// CUDA 12, of which the image's code and the driver's functions are.
-const OLDEST_DRIVER: i32 = 12_000;
+/// CUDA 13, whose compiler has made the image.
+const OLDEST_DRIVER: i32 = 13_000;
 
 /// A GPU of this machine.
 pub struct CudaGpu {
@@ -51,7 +51,8 @@ pub fn count() -> Result<usize, GpuError> {
     // SAFETY: writes one number.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(unusable)?;
     if version < OLDEST_DRIVER {
-        let reason = format!("its driver is of CUDA {}, and 12 is the oldest that will do", version / 1000);
+        let reason =
+            format!("its driver is of CUDA {}, and 13 (driver 580) is the oldest that will do", version / 1000);
         return Err(GpuError::Unusable { reason });
     }
     match result::device::get_count().map_err(unusable)? {
@@ -176,7 +177,7 @@ impl Gpu for CudaGpu {
             .map_err(failed(&format!("give {} MiB", n_bytes.div_ceil(1 << 20))))
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         // It is given back when what was launched before is done. A GPU that has failed has nothing to give back.
         if self.bind().is_ok() {
             // SAFETY: the address comes from `allocate`, and its owner is gone.
@@ -192,15 +193,20 @@ impl Gpu for CudaGpu {
 
     unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), GpuError> {
         self.bind()?;
-        // SAFETY: the caller's. From memory that is not pinned the driver copies before it returns.
+        // SAFETY: the caller's.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }.map_err(failed("take a copy"))
+    }
+
+    fn finish(&self) -> Result<(), GpuError> {
+        self.bind()?;
+        self.stream.synchronize().map_err(failed("finish"))
     }
 
     unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the caller's; the copy is there when the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) }.map_err(failed("give a copy"))?;
-        self.stream.synchronize().map_err(failed("finish"))
+        self.finish()
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {

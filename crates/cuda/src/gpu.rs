@@ -2,6 +2,7 @@
 //! asked for. The driver is one of them ([`crate::driver`]); another runs the same kernels on the CPU, for tests.
 
 use bytemuck::Pod;
+use shoal_clustering::ClusteringError;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use thiserror::Error;
@@ -53,6 +54,14 @@ pub enum GpuError {
         /// Rows of the shard.
         n_rows: usize,
     },
+    /// The kernels scale columns by float32 numbers.
+    #[error(
+        "the values of a column are up to {bound:e}, too small for sums on the GPU; rescale it or choose --device cpu"
+    )]
+    TooSmall {
+        /// A bound of the column's prepared values.
+        bound: f64,
+    },
     /// The kernels are written for fewer.
     #[error("{n_features} features are more than the {max} that the GPU's kernels take; choose --device cpu")]
     TooManyFeatures {
@@ -61,6 +70,19 @@ pub enum GpuError {
         /// Most that a kernel takes.
         max: usize,
     },
+}
+
+impl From<GpuError> for ClusteringError {
+    /// What the GPU does not do is refused; what it failed to do is the failure of whoever holds the rows.
+    fn from(error: GpuError) -> Self {
+        match error {
+            GpuError::TooLarge { .. }
+            | GpuError::TooManyRows { .. }
+            | GpuError::TooSmall { .. }
+            | GpuError::TooManyFeatures { .. } => Self::Refused(Box::new(error)),
+            _ => Self::rows(error),
+        }
+    }
 }
 
 /// What a kernel is started with.
@@ -99,8 +121,12 @@ pub trait Gpu: Send + Sync {
     /// Takes memory, whose contents are anything; its address.
     fn allocate(&self, n_bytes: usize) -> Result<u64, GpuError>;
 
-    /// Gives memory back.
-    fn release(&self, address: u64);
+    /// Gives memory back, once what was launched before is done.
+    ///
+    /// # Safety
+    ///
+    /// The address comes from [`Gpu::allocate`], and nothing that is launched from now on uses it.
+    unsafe fn release(&self, address: u64);
 
     /// Fills memory with zeros.
     ///
@@ -109,12 +135,15 @@ pub trait Gpu: Send + Sync {
     /// The range is allocated.
     unsafe fn clear(&self, address: u64, n_bytes: usize) -> Result<(), GpuError>;
 
-    /// Copies to the GPU; the source may be reused when this returns.
+    /// Copies to the GPU.
     ///
     /// # Safety
     ///
-    /// The range is allocated.
+    /// The range is allocated, and the source stays as it is until [`Gpu::finish`] or the next download returns.
     unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), GpuError>;
+
+    /// Waits for what was asked for before.
+    fn finish(&self) -> Result<(), GpuError>;
 
     /// Waits for what was asked for before, and copies from the GPU.
     ///
@@ -179,9 +208,21 @@ impl<T: Pod> Buffer<T> {
         unsafe { self.gpu.clear(self.address, len * size_of::<T>()) }
     }
 
+    /// Copies numbers to the GPU, whose source may be reused when this returns.
     pub(crate) fn write(&self, first: usize, values: &[T]) -> Result<(), GpuError> {
+        // SAFETY: it is waited for.
+        unsafe { self.write_from(first, values)? };
+        self.gpu.finish()
+    }
+
+    /// As [`Buffer::write`], without waiting for it.
+    ///
+    /// # Safety
+    ///
+    /// The source stays as it is until something is read from the GPU.
+    pub(crate) unsafe fn write_from(&self, first: usize, values: &[T]) -> Result<(), GpuError> {
         assert!(first + values.len() <= self.len, "{} numbers do not fit", values.len());
-        // SAFETY: they fit.
+        // SAFETY: they fit, and the rest is the caller's.
         unsafe { self.gpu.upload(self.at(first), bytemuck::cast_slice(values)) }
     }
 
@@ -196,7 +237,8 @@ impl<T: Pod> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        self.gpu.release(self.address);
+        // SAFETY: the buffer is its owner, and ends here.
+        unsafe { self.gpu.release(self.address) };
     }
 }
 

@@ -50,16 +50,24 @@ pub(crate) struct MovesOfSet {
     pub(crate) weights: u64,
 }
 
-/// Starts the kernel that adds the moves of a set.
+/// Shared memory of a block for so many clusters: their counts, and what is pending of `width` features; limbs, each in one
+/// word or in two.
+fn shared_bytes(rows: &DeviceRows, n_clusters: usize, width: usize) -> usize {
+    let per_cluster = if rows.weights.is_some() { 4 + 4 * width } else { 2 + 2 * width };
+    n_clusters * per_cluster * size_of::<u32>()
+}
+
+/// Whether the counts of so many clusters fit a block's shared memory; their sums need not.
+pub(crate) fn fits(rows: &DeviceRows, n_clusters: usize) -> bool {
+    shared_bytes(rows, n_clusters, 0) <= rows.gpu.shared_bytes_max()
+}
+
+/// Starts the kernel that adds the moves of a set, whose counts fit.
 pub(crate) fn launch(rows: &DeviceRows, set: &MovesOfSet) -> Result<(), GpuError> {
     let gpu = rows.gpu.as_ref();
     let is_weighted = rows.weights.is_some();
     let n_features = if set.sums.is_some() { rows.n_features } else { 0 };
-    // Counts, and what is pending; limbs, each in one word or in two.
-    let bytes = |width: usize| {
-        let per_cluster = if is_weighted { 4 + 4 * width } else { 2 + 2 * width };
-        set.n_clusters * per_cluster * size_of::<u32>()
-    };
+    let bytes = |width: usize| shared_bytes(rows, set.n_clusters, width);
     let all = gpu.shared_bytes_max();
     // The widest slice that is not mostly empty, and of which several blocks fit; otherwise the narrowest, if one fits.
     let enough = WIDTHS.into_iter().find(|width| *width < 2 * n_features.max(NARROWEST)).unwrap_or(NARROWEST);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// Numbers that are copied at a time.
 const STAGED_VALUES: usize = 16 << 20;
+/// What a pass lists of a row for one set: that it is stale, or unsure, or moves.
+pub(crate) const LIST_BYTES: usize = 20;
 /// The rows' length in memory is a multiple of so many numbers, which a thread loads at once.
 const ALIGNMENT: usize = 4;
 
@@ -39,7 +41,8 @@ impl DeviceRows {
             return Err(GpuError::TooManyRows { n_rows });
         }
         let has_weights = preparation.weight_exponent.is_some();
-        let needed = n_rows * (stride * size_of::<f32>() + if has_weights { size_of::<u64>() } else { 0 });
+        let weight_bytes = if has_weights { size_of::<u64>() } else { 0 };
+        let needed = n_rows * (stride * size_of::<f32>() + weight_bytes + LIST_BYTES);
         let free = gpu.free_bytes()?;
         if needed > free {
             return Err(GpuError::TooLarge { n_rows, needed, free });
@@ -50,6 +53,9 @@ impl DeviceRows {
             || -> Vec<u64> { blocks.iter().flat_map(|block| block.weights().unwrap_or(&[])).copied().collect() };
         let weights = if has_weights { Some(Buffer::of(gpu, &weights())?) } else { None };
         let per_unit: Vec<f32> = preparation.units().into_iter().map(|unit| (1.0 / unit) as f32).collect();
+        if let Some(column) = per_unit.iter().position(|per_unit| !per_unit.is_finite()) {
+            return Err(GpuError::TooSmall { bound: preparation.columns[column].bound() });
+        }
         let per_unit = Buffer::of(gpu, &per_unit)?;
         Ok(Self { gpu: gpu.clone(), kernels, n_rows, n_features, stride, values, weights, per_unit })
     }

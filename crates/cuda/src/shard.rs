@@ -1,8 +1,9 @@
 //! A shard whose rows lie in the memory of a GPU, and in that of the machine.
 
 use crate::gpu::{Gpu, GpuError};
+use crate::moves;
 use crate::passes::Passes;
-use crate::rows::DeviceRows;
+use crate::rows::{DeviceRows, LIST_BYTES};
 use crate::silhouette;
 use rayon::prelude::*;
 use shoal_clustering::cpu::{ClusterOrder, CpuDevice, CpuShard, ExactInertia};
@@ -15,9 +16,6 @@ use shoal_domain::job::MAX_CLUSTERS;
 use shoal_domain::{Block, BlockId, Centroids, Merge, Preparation};
 use shoal_stats::ExactSum;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-/// What a pass lists of a row for each set: that it is stale, or unsure, or moves.
-const LIST_BYTES: usize = 20;
 
 /// A GPU with the processor beside it, which answers what is asked once or twice a job.
 #[derive(Clone)]
@@ -62,7 +60,7 @@ impl Device for CudaDevice {
         blocks: &mut dyn Iterator<Item = Result<Block, ClusteringError>>,
     ) -> Result<Box<dyn Shard>, ClusteringError> {
         let host = self.cpu.load_shard(preparation, blocks)?;
-        Ok(Box::new(self.shard(preparation, host).map_err(ClusteringError::rows)?))
+        Ok(Box::new(self.shard(preparation, host).map_err(ClusteringError::from)?))
     }
 }
 
@@ -88,12 +86,19 @@ impl CudaShard {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
-    fn with_passes<A>(
+    fn with_passes<A: Send>(
         &self,
-        ask: impl FnOnce(&mut Passes, &DeviceRows) -> Result<A, GpuError>,
+        ask: impl FnOnce(&mut Passes, &DeviceRows) -> Result<A, GpuError> + Send,
     ) -> Result<A, ClusteringError> {
-        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        ask(&mut passes, &self.rows).map_err(ClusteringError::rows)
+        let mut locked = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        let passes: &mut Passes = &mut locked;
+        // What is done beside the GPU is done by the threads that it was given.
+        Ok(self.device.cpu.install(|| ask(passes, &self.rows))?)
+    }
+
+    /// Whether the GPU has anything to do with these sets, and room for their counts; if not, the processor answers.
+    fn takes(&self, sets: &[Centroids]) -> bool {
+        self.rows.n_rows > 0 && sets.iter().all(|set| moves::fits(&self.rows, set.n_clusters()))
     }
 
     fn squares(&self) -> &ExactSum {
@@ -137,10 +142,13 @@ impl Shard for CudaShard {
 
     fn sample(&self, sample: &Sample) -> Result<Box<dyn Shard>, ClusteringError> {
         let host = self.host.sampled(sample);
-        Ok(Box::new(self.device.shard(&self.preparation, host).map_err(ClusteringError::rows)?))
+        Ok(Box::new(self.device.shard(&self.preparation, host).map_err(ClusteringError::from)?))
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
+        if !self.takes(sets) {
+            return self.host.assign(sets);
+        }
         let mut partials = Vec::with_capacity(sets.len());
         for sets in sets.chunks(self.sets_together) {
             partials.extend(self.with_passes(|passes, rows| passes.assign(rows, sets))?);
@@ -155,6 +163,9 @@ impl Shard for CudaShard {
     }
 
     fn weigh(&self, sets: &[Centroids]) -> Result<Vec<ClusterWeights>, ClusteringError> {
+        if !self.takes(sets) {
+            return self.host.weigh(sets);
+        }
         let mut weights = Vec::with_capacity(sets.len());
         for sets in sets.chunks(self.sets_together) {
             weights.extend(self.with_passes(|passes, rows| passes.weigh(rows, sets))?);
@@ -195,10 +206,10 @@ impl Shard for CudaShard {
         question: &PairQuestion,
         on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
     ) -> Result<Option<Silhouettes>, ClusteringError> {
-        if question.centroids.n_clusters() > MAX_CLUSTERS {
+        if question.centroids.n_clusters() > MAX_CLUSTERS || !self.takes(std::slice::from_ref(&question.centroids)) {
             return self.host.silhouettes(question, on_done);
         }
         let order = self.order(&question.centroids)?;
-        silhouette::silhouettes(&self.rows, &order, question, on_done).map(Some)
+        silhouette::silhouettes(&self.rows, &self.device.cpu, &order, question, on_done).map(Some)
     }
 }

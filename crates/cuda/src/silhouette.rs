@@ -4,7 +4,7 @@ use crate::gpu::{Buffer, Gpu, GpuError, Launch, THREADS};
 use crate::rows::DeviceRows;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
-use shoal_clustering::cpu::ClusterOrder;
+use shoal_clustering::cpu::{ClusterOrder, CpuDevice};
 use shoal_clustering::pairs::PairScale;
 use shoal_clustering::silhouette::{Silhouettes, mean_distance};
 use shoal_clustering::{ClusteringError, PairQuestion};
@@ -89,16 +89,17 @@ fn total(numbers: &[u64], n: usize, first: usize, row: usize, shift: u32) -> i12
 /// The silhouettes of all rows, in the order that their labels give.
 pub(crate) fn silhouettes(
     rows: &DeviceRows,
+    cpu: &CpuDevice,
     order: &ClusterOrder,
     question: &PairQuestion,
     on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
 ) -> Result<Silhouettes, ClusteringError> {
-    let comparing = Comparing::new(rows, order, question).map_err(ClusteringError::rows)?;
+    let comparing = Comparing::new(rows, cpu, order, question)?;
     let n_rows = rows.n_rows;
     let (mut within, mut nearest) = (vec![0.0; n_rows], vec![f64::INFINITY; n_rows]);
     let mut n_pairs_done = 0.0;
     for from in 0..order.clusters().len() {
-        comparing.cluster(from, &mut within, &mut nearest).map_err(ClusteringError::rows)?;
+        comparing.cluster(from, &mut within, &mut nearest)?;
         let own = &order.clusters()[from];
         n_pairs_done += own.len() as f64 * ((n_rows - own.end) as f64 + own.len() as f64 / 2.0);
         on_done((2.0 * n_pairs_done / (n_rows as f64).powi(2)).min(1.0))?;
@@ -109,6 +110,8 @@ pub(crate) fn silhouettes(
 /// Comparisons of the rows of clusters.
 struct Comparing<'a> {
     rows: &'a DeviceRows,
+    /// Whose threads turn sums into means.
+    cpu: &'a CpuDevice,
     clusters: &'a [Range<usize>],
     question: &'a PairQuestion,
     /// The rows by cluster.
@@ -145,18 +148,29 @@ struct SumsAt<'a> {
 }
 
 impl<'a> Comparing<'a> {
-    fn new(rows: &'a DeviceRows, order: &'a ClusterOrder, question: &'a PairQuestion) -> Result<Self, GpuError> {
+    fn new(
+        rows: &'a DeviceRows,
+        cpu: &'a CpuDevice,
+        order: &'a ClusterOrder,
+        question: &'a PairQuestion,
+    ) -> Result<Self, GpuError> {
         let numbers: Vec<u32> = order.rows().map(|row| row as u32).collect();
         let clusters = order.clusters();
         let n_rows = clusters.iter().map(Range::len).max().unwrap_or(0).min(PANEL_ROWS);
         Ok(Self {
             rows,
+            cpu,
             clusters,
             question,
             order: Buffer::of(&rows.gpu, &numbers)?,
             centroids: Buffer::of(&rows.gpu, question.centroids.values())?,
             panels: [Panel::new(rows, n_rows)?, Panel::new(rows, n_rows)?],
         })
+    }
+
+    /// Works on numbers of rows, each with its place.
+    fn each(&self, values: &mut [f64], work: impl Fn(usize, &mut f64) + Sync) {
+        self.cpu.install(|| values.par_iter_mut().enumerate().for_each(|(row, value)| work(row, value)));
     }
 
     /// Compares the rows of a cluster with each other and with those of all later clusters, and takes over what that
@@ -194,21 +208,21 @@ impl<'a> Comparing<'a> {
                 }
             }
             let numbers = of_part.read()?;
-            nearest[part].par_iter_mut().enumerate().for_each(|(row, nearest)| {
+            self.each(&mut nearest[part], |row, nearest| {
                 for (idx, to) in others.iter().enumerate() {
                     *nearest = nearest.min(self.mean(&numbers, (n, idx * n, row), (from, *to), *to));
                 }
             });
         }
         let numbers = of_own.read()?;
-        within[own.clone()].par_iter_mut().enumerate().for_each(|(row, within)| {
+        self.each(&mut within[own.clone()], |row, within| {
             *within = self.mean(&numbers, (own.len(), 0, row), (from, from), from);
         });
         let numbers = of_later.read()?;
         for to in others {
             let there = self.clusters[to].clone();
             let (first, n) = (there.start - later.start, there.len());
-            nearest[there].par_iter_mut().enumerate().for_each(|(row, nearest)| {
+            self.each(&mut nearest[there], |row, nearest| {
                 *nearest = nearest.min(self.mean(&numbers, (n, first, row), (from, to), from));
             });
         }

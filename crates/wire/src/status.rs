@@ -35,6 +35,8 @@ impl ToStatus for ClusteringError {
         let code = match self {
             Self::Cancelled => Code::Cancelled,
             Self::NoSuchBlock { .. } => Code::NotFound,
+            // Not what a broken connection is taken for: the next worker would refuse as well.
+            Self::Refused(_) => Code::FailedPrecondition,
             Self::Rows(_) => Code::Unavailable,
             _ => Code::InvalidArgument,
         };

@@ -5,7 +5,7 @@
 //! reaches every path.
 
 use shoal_cuda::{Gpu, GpuError, Launch, THREADS};
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -74,16 +74,17 @@ impl Gpu for EmulatedGpu {
             return Err(failed("out of memory"));
         }
         // SAFETY: the layout is not empty.
-        let address = unsafe {
-            let address = alloc(layout);
-            address.write_bytes(NOISE, n_bytes);
-            address
-        };
+        let address = unsafe { alloc(layout) };
+        if address.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: so many bytes are there.
+        unsafe { address.write_bytes(NOISE, n_bytes) };
         self.allocated.lock().unwrap_or_else(PoisonError::into_inner).insert(address as u64, layout);
         Ok(address as u64)
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         let layout = self.allocated.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         // SAFETY: it was given out with this layout, and nobody else has given it back.
         unsafe { dealloc(address as *mut u8, layout.expect("memory is given back once")) }
@@ -101,6 +102,10 @@ impl Gpu for EmulatedGpu {
         Ok(())
     }
 
+    fn finish(&self) -> Result<(), GpuError> {
+        Ok(())
+    }
+
     unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
         // SAFETY: the caller's.
         unsafe { bytes.as_mut_ptr().copy_from_nonoverlapping(address as *const u8, bytes.len()) };
@@ -111,6 +116,9 @@ impl Gpu for EmulatedGpu {
         let failed = |reason: String| GpuError::Failed { what: format!("start the kernel {}", launch.kernel), reason };
         if launch.shared_bytes > self.shared_bytes_max {
             return Err(failed(format!("{} bytes of shared memory are too many", launch.shared_bytes)));
+        }
+        if launch.grid.0 == 0 || launch.grid.1 == 0 {
+            return Err(failed("a launch of no blocks is none".to_owned()));
         }
         let name = CString::new(launch.kernel).map_err(|error| failed(error.to_string()))?;
         let grid = [launch.grid.0, launch.grid.1];

@@ -4,9 +4,10 @@ use super::same_bits::{hard_columns, outcome, with};
 use super::{centroids_at, fit_no_scale};
 use crate::fixtures::{Table, blobs, device, gpu, noise, shared};
 use shoal_clustering::silhouette::silhouette_samples;
-use shoal_clustering::{Rows, Shard};
+use shoal_clustering::{ClusteringError, Rows, Sample, Shard};
 use shoal_domain::job::{Init, Silhouette};
 use shoal_domain::{BLOCK_ROWS, Centroids};
+use shoal_stats::RandomStream;
 
 /// A pass, a pass of several sets, and the silhouettes: on the CPU, and on a GPU.
 struct Both<'a> {
@@ -114,4 +115,42 @@ fn a_model_does_not_tell_what_computed_it() {
         assert!(compute(vec![gpu()]) == expected, "a GPU, {init:?}");
         assert!(compute(vec![gpu(), shared(device(1)), gpu()]) == expected, "two GPUs and a CPU, {init:?}");
     }
+}
+
+/// More clusters than a block can count, and a shard whose rows were all dropped: the processor answers.
+#[test]
+fn what_the_gpu_has_no_room_for_is_answered_all_the_same() {
+    let table = Table::new(blobs(9_300, 2, 5, 35));
+    let weights = noise(table.n_rows(), 36).iter().map(|value| (value * 3.0).floor()).collect();
+    check_table("9,000 clusters", &table, &[9_000]);
+    check_table("4,500 clusters of weighted rows", &table.with_weights(weights), &[4_500]);
+
+    let rows = Table::new(vec![noise(40, 37)]).rows_on(vec![gpu()]);
+    let fitted = fit_no_scale(&rows);
+    let shard = rows.prepare(&fitted.preparation).expect("the rows fit the GPU");
+    let stream = RandomStream { seed: 1, stream: 1 };
+    let empty = (0..).map(|seed| RandomStream { seed, ..stream });
+    let empty = empty.map(|stream| shard.sample(&Sample { block_rows: 1, stream }).expect("a sample"));
+    let sets = [centroids_at(&fitted, &[vec![0.2], vec![0.7]])];
+    let of_none = |shard: &Box<dyn Shard>| shard.assign(&sets).expect("nothing to do")[0].counts == [0, 0];
+    // One row of 1,024 positions, of which 40 are there: nearly every sample is of none.
+    let shard = empty.take(50).find(of_none).expect("a sample without rows");
+    assert_eq!(shard.assign(&sets).expect("nothing to do")[0].counts, [0, 0], "asked again");
+}
+
+#[test]
+fn what_the_gpu_does_not_do_is_refused_with_the_reason() {
+    let refused = |columns: Vec<Vec<f64>>| {
+        let rows = Table::new(columns).rows_on(vec![gpu()]);
+        let fitted = fit_no_scale(&rows);
+        match rows.prepare(&fitted.preparation).map(|_| ()) {
+            Err(ClusteringError::Refused(reason)) => reason.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let wide = refused((0..257).map(|column| noise(30, column)).collect());
+    assert!(wide.contains("257 features") && wide.contains("--device cpu"), "{wide}");
+    let tiny = noise(30, 2).iter().map(|value| value * 1e-28).collect();
+    let tiny = refused(vec![noise(30, 1), tiny]);
+    assert!(tiny.contains("too small") && tiny.contains("--device cpu"), "{tiny}");
 }
