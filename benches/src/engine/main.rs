@@ -23,7 +23,7 @@ use ours::{Settings, Task};
 use peers::{Runner, can_be_tuned, peers, write_data};
 use serde_json::{Value, json};
 use shapes::{FITS, SILHOUETTES, Shape};
-use shoal_clustering::cpu::{CpuDevice, limits};
+use shoal_clustering::cpu::{CpuDevice, ceilings};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -135,7 +135,7 @@ fn differences(measurement: &Value) -> Vec<String> {
 fn measure_limits(threads: usize) -> Result<Value> {
     let device = CpuDevice::new(threads)?;
     let gigabytes = |bytes: usize| {
-        let memory = limits::Numbers::new(bytes);
+        let memory = ceilings::Numbers::new(bytes);
         best_rate(|| {
             memory.read(&device);
             bytes as f64
@@ -144,7 +144,7 @@ fn measure_limits(threads: usize) -> Result<Value> {
     Ok(json!({
         "processor": processor()?,
         "device": shoal_clustering::Device::name(&device),
-        "peak_gflops": best_rate(|| limits::multiply_and_add(&device)) / 1e9,
+        "peak_gflops": best_rate(|| ceilings::multiply_and_add(&device)) / 1e9,
         "read_gb_per_s": { "64_mb": gigabytes(64_000_000), "640_mb": gigabytes(640_000_000) },
     }))
 }

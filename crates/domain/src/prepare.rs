@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const GRID_BITS: i32 = 40;
 
 /// Bits of a distance between two rows relative to the largest one there may be.
-pub const DISTANCE_BITS: i32 = 64;
+pub const DISTANCE_UNIT_BITS: i32 = 64;
 
 /// Bits of a sample weight relative to the largest one.
 pub const WEIGHT_BITS: i32 = 32;
@@ -113,6 +113,6 @@ impl Preparation {
 
     /// The unit of sums of distances, so small that what is lost below it never counts.
     pub fn distance_unit(&self) -> f64 {
-        libm::ldexp(self.diameter(), -DISTANCE_BITS)
+        libm::ldexp(self.diameter(), -DISTANCE_UNIT_BITS)
     }
 }

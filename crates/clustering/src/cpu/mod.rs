@@ -5,11 +5,11 @@
 //! the row is decided in float64 ([`tile`]).
 
 mod assign;
+pub mod ceilings;
 mod device;
 mod draws;
 mod inertia;
 mod isa;
-pub mod limits;
 mod memory;
 mod moves;
 mod packed;

@@ -20,7 +20,7 @@ const TOGETHER: usize = 8;
 /// Eight numbers in one cache line, since a vector that lies across two costs as much as two.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line<T>([T; TOGETHER]);
+struct Eight<T>([T; TOGETHER]);
 
 /// What some rows add to a partial, and what others, that left a cluster, take away.
 pub(super) struct GridSums {
@@ -28,9 +28,9 @@ pub(super) struct GridSums {
     /// Lines of a row.
     n_lines: usize,
     /// 1 / unit of each column, a power of two; 0 for the columns that fill up the last line.
-    per_unit: Vec<Line<f64>>,
+    per_unit: Vec<Eight<f64>>,
     /// n_clusters x n_lines, in units; the bits of [`ORIGIN`] are in them as often as `pending_counts` says.
-    pending: Vec<Line<i64>>,
+    pending: Vec<Eight<i64>>,
     pending_counts: Vec<i64>,
     n_pending: u32,
     /// What was emptied so far.
@@ -46,13 +46,13 @@ impl GridSums {
     pub(super) fn new(n_clusters: usize, units: &[f64]) -> Self {
         let n_lines = units.len().div_ceil(TOGETHER);
         let per_unit = |line: usize| {
-            Line(std::array::from_fn(|column| units.get(line * TOGETHER + column).map_or(0.0, |unit| 1.0 / unit)))
+            Eight(std::array::from_fn(|column| units.get(line * TOGETHER + column).map_or(0.0, |unit| 1.0 / unit)))
         };
         Self {
             n_features: units.len(),
             n_lines,
             per_unit: (0..n_lines).map(per_unit).collect(),
-            pending: vec![Line([0; TOGETHER]); n_clusters * n_lines],
+            pending: vec![Eight([0; TOGETHER]); n_clusters * n_lines],
             pending_counts: vec![0; n_clusters],
             n_pending: 0,
             counts: vec![0; n_clusters],
@@ -89,7 +89,7 @@ impl GridSums {
                 *sum += i128::from(pending.wrapping_sub(origins));
             }
         }
-        self.pending.fill(Line([0; TOGETHER]));
+        self.pending.fill(Eight([0; TOGETHER]));
         for (cluster, count) in self.pending_counts.iter_mut().enumerate() {
             self.counts[cluster] += *count;
             self.weights[cluster] += i128::from(*count);
@@ -187,10 +187,10 @@ impl Kernel for MoveRows<'_> {
 ///
 /// A line at a time is read before it is written, so that the compiler needs no proof that sums and rows lie apart.
 #[inline(always)]
-fn fold_row(sums: &mut [Line<i64>], row: &[f32], per_unit: &[Line<f64>], fold: impl Fn(i64, i64) -> i64) {
+fn fold_row(sums: &mut [Eight<i64>], row: &[f32], per_unit: &[Eight<f64>], fold: impl Fn(i64, i64) -> i64) {
     let mut add = |idx: usize, values: &[f32; TOGETHER]| {
         let bits = |column: usize| (f64::from(values[column]) * per_unit[idx].0[column] + ORIGIN).to_bits() as i64;
-        sums[idx] = Line(std::array::from_fn(|column| fold(sums[idx].0[column], bits(column))));
+        sums[idx] = Eight(std::array::from_fn(|column| fold(sums[idx].0[column], bits(column))));
     };
     let (whole, rest) = row.as_chunks::<TOGETHER>();
     for (idx, values) in whole.iter().enumerate() {
