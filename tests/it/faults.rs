@@ -4,8 +4,10 @@
 //! one process, and runs a second job afterwards.
 
 use crate::process::{Fleet, Server, repository, run, succeed, wait_for};
+use shoal_stats::RandomStream;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const RETAIL: &str = "examples/retail.yaml";
 
@@ -37,6 +39,14 @@ impl Disturbed {
         let passes = || client.log().contains("pass 2 of start").then_some(());
         wait_for(passes).unwrap_or_else(|| panic!("the job makes no passes: {}", client.log()));
         Self { client, job, out }
+    }
+
+    /// As [`Disturbed::start`], and then until there is a checkpoint.
+    fn start_until_checkpoint(fleet: &Fleet) -> Self {
+        let disturbed = Self::start(fleet);
+        let checkpoint = fleet.folder.path().join("data/jobs/1/checkpoint");
+        wait_for(|| checkpoint.exists().then_some(())).expect("a checkpoint is written");
+        disturbed
     }
 
     /// The job ends as if nothing had happened, and the fleet takes another one.
@@ -94,9 +104,10 @@ fn all_workers_are_killed_and_others_join() {
 #[test]
 fn the_coordinator_is_killed() {
     let mut fleet = Fleet::start(2);
-    let disturbed = Disturbed::start(&fleet);
+    let disturbed = Disturbed::start_until_checkpoint(&fleet);
     fleet.replace_coordinator();
     logged(&fleet, "found in storage, waits again");
+    logged(&fleet, "goes on from a checkpoint");
     disturbed.ends_as_undisturbed(&fleet);
     // Labels of a job that ended under one coordinator come from the next.
     let before = run(&["labels", "jobs/1", "--coordinator", &fleet.url]).stdout;
@@ -109,10 +120,11 @@ fn the_coordinator_is_killed() {
 #[test]
 fn the_coordinator_is_stopped_in_order() {
     let mut fleet = Fleet::start(2);
-    let disturbed = Disturbed::start(&fleet);
+    let disturbed = Disturbed::start_until_checkpoint(&fleet);
     assert!(fleet.coordinator.terminate(), "a coordinator ends cleanly on SIGTERM");
     fleet.replace_coordinator();
     logged(&fleet, "found in storage, waits again");
+    logged(&fleet, "goes on from a checkpoint");
     disturbed.ends_as_undisturbed(&fleet);
 }
 
@@ -132,4 +144,49 @@ fn damaged_rows_in_storage_are_noticed() {
     assert!(!disturbed.out.exists(), "a job that has failed leaves no files");
     let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
     assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+}
+
+/// What chance does to a fleet.
+#[derive(Debug)]
+enum Blow {
+    Worker,
+    Pause,
+    Coordinator,
+}
+
+/// One blow after the other while a job runs, drawn at random. `SHOAL_CHAOS_ROUNDS` makes it as many jobs as are wanted, each
+/// on a fleet of its own; `SHOAL_CHAOS_SEED` is the first one's seed.
+#[test]
+fn blows_fall_at_random() {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let (seed, n_rounds) = (number("SHOAL_CHAOS_SEED", 1), number("SHOAL_CHAOS_ROUNDS", 1));
+    for seed in seed..seed + n_rounds {
+        let stream = RandomStream { seed, stream: 0 };
+        let mut fleet = Fleet::start(3);
+        let mut disturbed = Disturbed::start(&fleet);
+        let mut blows = Vec::new();
+        let mut draws = 0u64..;
+        let mut draw = |n: usize| (stream.uniform(draws.next().expect("there is no end")) * n as f64) as usize;
+        while !disturbed.client.has_ended() {
+            std::thread::sleep(Duration::from_millis(100 + draw(700) as u64));
+            let worker = draw(fleet.workers.len());
+            let blow = [Blow::Worker, Blow::Worker, Blow::Pause, Blow::Coordinator].into_iter().nth(draw(4));
+            match blow.as_ref().expect("one of four") {
+                Blow::Worker => {
+                    fleet.workers.remove(worker).kill();
+                    fleet.add_worker();
+                }
+                Blow::Pause => {
+                    fleet.workers[worker].stand_still();
+                    std::thread::sleep(Duration::from_millis(300 + draw(700) as u64));
+                    fleet.workers[worker].go_on();
+                }
+                Blow::Coordinator => fleet.replace_coordinator(),
+            }
+            blows.extend(blow);
+        }
+        println!("seed {seed}: {blows:?}");
+        assert!(blows.len() >= 2, "seed {seed}: the job was over before anything happened to it");
+        disturbed.ends_as_undisturbed(&fleet);
+    }
 }

@@ -82,8 +82,12 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     let line = fleet.fail(&["jobs", "get", "jobs/9"]);
     assert!(line.contains("NOT_FOUND") && line.contains("jobs/9"), "{line}");
     let address = fleet.url.trim_start_matches("http://");
-    let line = fail(&["coordinator", "--listen", address]);
+    let elsewhere = fleet.folder.path().join("elsewhere");
+    let line = fail(&["coordinator", "--listen", address, "--data", text(&elsewhere)]);
     assert!(line.contains(address) && line.contains("in use"), "{line}");
+    let data = fleet.folder.path().join("data");
+    let line = fail(&["coordinator", "--listen", "127.0.0.1:0", "--data", text(&data)]);
+    assert!(line.contains("belongs to another coordinator"), "{line}");
     let line = fail(&["submit", RETAIL, "--coordinator", "http://127.0.0.1:1"]);
     assert!(line.contains("127.0.0.1:1") && line.contains("UNAVAILABLE"), "{line}");
     let line = fail(&["worker", "--coordinator", "not a url"]);

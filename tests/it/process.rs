@@ -97,6 +97,11 @@ impl Server {
         ended.unwrap_or_else(|| panic!("it has not ended: {}", self.log())).success()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !self.is_alive()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the process is ours").is_none()
@@ -117,6 +122,7 @@ pub(crate) struct Fleet {
     pub(crate) workers: Vec<Server>,
     pub(crate) url: String,
     pub(crate) folder: TempDir,
+    n_started: usize,
 }
 
 impl Fleet {
@@ -124,7 +130,8 @@ impl Fleet {
     pub(crate) fn start(n_workers: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log");
-        let mut fleet = Self { coordinator, workers: Vec::new(), url: format!("http://{address}"), folder };
+        let mut fleet =
+            Self { coordinator, workers: Vec::new(), url: format!("http://{address}"), folder, n_started: 0 };
         for _ in 0..n_workers {
             fleet.add_worker();
         }
@@ -145,7 +152,8 @@ impl Fleet {
 
     /// Starts one more worker and waits until it has joined.
     pub(crate) fn add_worker(&mut self) {
-        let log = self.folder.path().join(format!("worker{}.log", self.workers.len()));
+        let log = self.folder.path().join(format!("worker{}.log", self.n_started));
+        self.n_started += 1;
         let worker = Server::start(&["worker", "--coordinator", &self.url, "--threads", "1"], log);
         let joined = wait_for(|| worker.log().contains("joined the fleet").then_some(()));
         assert!(joined.is_some(), "the worker has not joined: {}", worker.log());

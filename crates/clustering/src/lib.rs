@@ -34,4 +34,4 @@ pub use machine::Machine;
 pub use observer::{Event, Observer, PassRecord, Phase};
 pub use questions::{Device, Draw, Rows, Shard};
 pub use sample::Sample;
-pub use segmentation::{Segmentation, segment};
+pub use segmentation::{Segmentation, segment, segment_from};

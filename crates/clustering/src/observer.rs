@@ -1,6 +1,7 @@
 //! What an algorithm tells while it runs. Nothing in here prints or measures time; whoever listens may do both.
 
 use crate::error::ClusteringError;
+use crate::kmeans::Checkpoint;
 use std::ops::ControlFlow;
 
 /// The parts of a job in their order.
@@ -74,6 +75,11 @@ pub enum Event {
 pub trait Observer {
     /// Takes a step; `Break` cancels the job.
     fn event(&mut self, event: Event) -> ControlFlow<()>;
+
+    /// The fit has made a pass over all rows; `checkpoint` says where it is, for whoever wants to go on from there.
+    fn reached(&mut self, checkpoint: &dyn Fn() -> Checkpoint) {
+        let _ = checkpoint;
+    }
 }
 
 /// Listens to nothing.

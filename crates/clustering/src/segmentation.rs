@@ -2,7 +2,7 @@
 
 use crate::dispersion::{Dispersion, dispersion};
 use crate::error::ClusteringError;
-use crate::kmeans::{Fit, FitParams, Start, fit};
+use crate::kmeans::{Checkpoint, Fit, FitParams, Start, fit, resume};
 use crate::observer::{Event, Observer, Phase, emit};
 use crate::prepare::{Fitted, fit_preparation};
 use crate::questions::{Rows, Shard};
@@ -33,6 +33,17 @@ pub fn segment(
     warm_start: Option<&Model>,
     observer: &mut dyn Observer,
 ) -> Result<Segmentation, ClusteringError> {
+    segment_from(rows, spec, warm_start, None, observer)
+}
+
+/// As [`segment`], going on from a checkpoint of the same job on the same rows if there is one.
+pub fn segment_from(
+    rows: &dyn Rows,
+    spec: &JobSpec,
+    warm_start: Option<&Model>,
+    checkpoint: Option<&Checkpoint>,
+    observer: &mut dyn Observer,
+) -> Result<Segmentation, ClusteringError> {
     spec.check()?;
     emit(observer, Event::Phase(Phase::Profile))?;
     let fitted = fit_preparation(rows, &spec.prepare)?;
@@ -43,7 +54,10 @@ pub fn segment(
     emit(observer, Event::Phase(Phase::Prepare))?;
     let shard = rows.prepare(&fitted.preparation)?;
     let params = fit_params(&spec.kmeans, &fitted, warm_start)?;
-    let best = fit(shard.as_ref(), &params, observer)?;
+    let best = match checkpoint {
+        Some(checkpoint) => resume(shard.as_ref(), &params, checkpoint, observer)?,
+        None => fit(shard.as_ref(), &params, observer)?,
+    };
     emit(observer, Event::Phase(Phase::Validate))?;
     let (scores, silhouettes) = validate(shard.as_ref(), &spec.validate, &best, &fitted, spec.kmeans.seed, observer)?;
     drop(shard);

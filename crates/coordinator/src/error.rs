@@ -12,7 +12,7 @@ pub enum CoordinatorError {
     #[error("the server stopped: {0}")]
     Server(#[from] tonic::transport::Error),
     /// What is in storage could not be taken up.
-    #[error("what is in storage cannot be taken up: {0}")]
+    #[error("--data: {0}")]
     Storage(String),
     /// The reflection service could not be built.
     #[error("the protocol cannot be described: {0}")]

@@ -10,7 +10,7 @@ use shoal_wire::convert::WireError;
 use shoal_wire::limits::{LOSSES_MAX, QUESTION_TIMEOUT};
 use shoal_wire::proto::ReleaseRequest;
 use shoal_wire::proto::shards_client::ShardsClient;
-use shoal_wire::status::is_connection_error;
+use shoal_wire::status::{is_connection_error, one_line};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,7 +194,8 @@ async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A
             let has_forgotten = status.code() == Code::NotFound;
             let lost = has_forgotten || (is_broken && attempt == MAX_ATTEMPTS);
             if lost {
-                member.give_up(if has_forgotten { "it has forgotten its rows" } else { "it does not answer" });
+                let why = if has_forgotten { "it has forgotten its rows" } else { "it does not answer" };
+                member.give_up(&format!("{why}: {}", one_line(&status)));
             }
             let (worker, address) = (member.id.clone(), member.worker.address.clone());
             return Err(if lost { gone() } else { FleetError::Worker { worker, address, status } });

@@ -46,6 +46,7 @@ pub async fn run(
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), CoordinatorError> {
+    let _claim = config.storage.claim().map_err(|error| CoordinatorError::Storage(error.to_string()))?;
     let members = Arc::new(members::Members::default());
     let home = Arc::new(data_sets::Home { members: members.clone(), storage: config.storage.clone() });
     let data_sets = data_sets::DataSets::open(home).await;

@@ -3,11 +3,13 @@
 use crate::data_sets::DataSets;
 use crate::error::FleetError;
 use crate::job::{Job, Outcome, Submission};
+use prost::Message;
 use serde::{Deserialize, Serialize};
+use shoal_clustering::kmeans::Checkpoint;
 use shoal_domain::{Centroids, JobSpec, Model};
 use shoal_storage::Storage;
 use shoal_wire::documents::{parse_model, to_bytes};
-use shoal_wire::proto::JobState;
+use shoal_wire::proto::{self, JobState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
@@ -87,6 +89,28 @@ impl Records {
         self.storage.write(&name(number, "data_set"), outcome.data_set_name.clone().into_bytes()).await?;
         self.storage.write(&name(number, "report.json"), outcome.report_json.clone()).await?;
         Ok(self.storage.write(&name(number, "model.json"), outcome.model_json.clone()).await?)
+    }
+
+    /// Writes where a job is, so that a successor need not begin at its beginning.
+    pub(crate) async fn write_checkpoint(&self, number: u64, checkpoint: &Checkpoint) -> Result<(), FleetError> {
+        let bytes = proto::Checkpoint::from(checkpoint).encode_to_vec();
+        Ok(self.storage.write(&name(number, "checkpoint"), bytes).await?)
+    }
+
+    /// Where a job was.
+    pub(crate) async fn checkpoint(&self, number: u64) -> Result<Option<Checkpoint>, FleetError> {
+        let Some(bytes) = self.storage.read(&name(number, "checkpoint")).await? else {
+            return Ok(None);
+        };
+        let damaged = |reason: String| FleetError::Record { name: name(number, "checkpoint"), reason };
+        let message = proto::Checkpoint::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+        Checkpoint::try_from(message).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    pub(crate) async fn remove_checkpoint(&self, number: u64) {
+        if let Err(error) = self.storage.remove_document(&name(number, "checkpoint")).await {
+            warn!(number, %error, "a checkpoint that nobody needs is still in storage");
+        }
     }
 
     pub(crate) async fn remove(&self, number: u64) {

@@ -10,7 +10,8 @@ use crate::records::{Record, Records};
 use crate::remote::{FleetRows, check_size};
 use futures::{FutureExt, StreamExt};
 use shoal_behavior::FeatureSource;
-use shoal_clustering::{ClusteringError, Event, Observer, segment};
+use shoal_clustering::kmeans::Checkpoint;
+use shoal_clustering::{ClusteringError, Event, Observer, segment_from};
 use shoal_domain::Report;
 use shoal_domain::job::SourceSpec;
 use shoal_domain::report::{PhaseTimes, RanOn, Timing};
@@ -30,6 +31,9 @@ use tracing::{info, warn};
 
 /// Jobs that run at the same time. Each holds a prepared copy of its rows on the workers.
 const MAX_RUNNING_JOBS: usize = 2;
+
+/// A job is at rest so often while it passes over its rows; passes that take longer are each followed by a checkpoint.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub(crate) struct Runner {
@@ -95,6 +99,7 @@ impl Runner {
             error => warn!(job = name, error, "failed"),
         }
         self.queue.end(number, state, error);
+        self.records.remove_checkpoint(number).await;
         if let Ok(record) = self.queue.look(&name, Record::of)
             && let Err(error) = self.records.write(&record).await
         {
@@ -107,7 +112,7 @@ impl Runner {
         let looked = self.queue.look(name, |job| (job.submission.clone(), job.cancelled.clone(), job.number));
         let (submission, cancelled, number) = looked.map_err(|_| ClusteringError::Cancelled)?;
         let put_in = submission.data_set.as_ref().map(|data_set| data_set.placed_in);
-        let mut observer = JobObserver::new(self.queue.clone(), number, cancelled.clone(), put_in);
+        let mut observer = JobObserver::new(self, number, cancelled.clone(), put_in);
         let data_set = match submission.data_set {
             Some(data_set) => data_set,
             None => {
@@ -125,8 +130,13 @@ impl Runner {
         let run = format!("{name}@{}", self.boot);
         let rows = FleetRows::new(data_set.clone(), run, Handle::current());
         let (spec, warm_start) = (submission.spec, submission.warm_start);
+        let checkpoint = self.records.checkpoint(number).await?;
+        if let Some(checkpoint) = &checkpoint {
+            let n_passes = checkpoint.starts.iter().map(|start| start.n_iter).max();
+            info!(job = name, n_passes, "goes on from a checkpoint");
+        }
         let work = move || {
-            let segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)?;
+            let segmentation = segment_from(&rows, &spec, warm_start.as_ref(), checkpoint.as_ref(), &mut observer)?;
             Ok::<_, ClusteringError>((segmentation, rows.devices(), observer.timings()))
         };
         let (segmentation, devices, timings) =
@@ -187,22 +197,37 @@ enum JobError {
 /// Writes a job's steps into its record, takes the time of each phase, and passes a cancellation on.
 struct JobObserver {
     queue: Arc<Queue>,
+    records: Arc<Records>,
+    /// Checkpoints are written from the algorithm's own thread, which waits.
+    runtime: Handle,
     number: u64,
     cancelled: Arc<AtomicBool>,
     started: Instant,
+    /// When the last checkpoint was written.
+    written: Instant,
     /// What was spent before the job started: its rows were put.
     before: Duration,
     times: PhaseTimes,
 }
 
 impl JobObserver {
-    fn new(queue: Arc<Queue>, number: u64, cancelled: Arc<AtomicBool>, put_in: Option<Duration>) -> Self {
+    fn new(runner: &Runner, number: u64, cancelled: Arc<AtomicBool>, put_in: Option<Duration>) -> Self {
         let mut times = PhaseTimes::default();
         if put_in.is_some() {
             times.begin("put", Duration::ZERO);
         }
-        let before = put_in.unwrap_or_default();
-        Self { queue, number, cancelled, started: Instant::now(), before, times }
+        let started = Instant::now();
+        Self {
+            queue: runner.queue.clone(),
+            records: runner.records.clone(),
+            runtime: Handle::current(),
+            number,
+            cancelled,
+            started,
+            written: started,
+            before: put_in.unwrap_or_default(),
+            times,
+        }
     }
 
     fn phase(&mut self, name: &str) {
@@ -227,5 +252,16 @@ impl Observer for JobObserver {
             }
         }
         if self.cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn reached(&mut self, checkpoint: &dyn Fn() -> Checkpoint) {
+        if self.written.elapsed() < CHECKPOINT_INTERVAL {
+            return;
+        }
+        if let Err(error) = self.runtime.block_on(self.records.write_checkpoint(self.number, &checkpoint())) {
+            // The job can do without; a successor would begin further back.
+            warn!(job = self.number, %error, "no checkpoint was written");
+        }
+        self.written = Instant::now();
     }
 }

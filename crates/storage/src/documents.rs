@@ -9,7 +9,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 impl Storage {
     /// Writes a document, for instance `jobs/7/record.json`. One of that name is replaced, and at no moment half of it.
     pub async fn write(&self, name: &str, bytes: Vec<u8>) -> Result<(), StorageError> {
-        self.put(&self.document(name), bytes).await
+        let path = self.document(name);
+        self.put(&path, bytes).await?;
+        self.make_durable(vec![path]).await
     }
 
     /// Reads a document, if it is there.
@@ -18,6 +20,15 @@ impl Storage {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StorageError::Access { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a document, if it is there.
+    pub async fn remove_document(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.document(name);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(self.failed(&path, source)),
         }
     }
 

@@ -20,6 +20,20 @@ pub enum StorageError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another process has the folder.
+    #[error("the folder `{folder}` belongs to another coordinator, which runs")]
+    Claimed {
+        /// The folder.
+        folder: String,
+    },
+    /// A file could not be brought to disk.
+    #[error("{path} could not be brought to disk: {source}")]
+    Sync {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The store could not do what was asked.
     #[error("`{location}`, {path}: {source}")]
     Access {

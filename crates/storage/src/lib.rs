@@ -25,6 +25,8 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use url::Url;
 
@@ -36,6 +38,15 @@ pub struct Storage {
     root: Path,
     /// As it was named, for errors.
     location: String,
+    /// Where it is on this machine, if it is.
+    folder: Option<PathBuf>,
+}
+
+/// A folder as long as it is this process's own.
+#[derive(Debug)]
+pub struct Claim {
+    /// The system holds the lock for as long as the file is open, however the process ends.
+    _lock: Option<File>,
 }
 
 impl Storage {
@@ -46,12 +57,27 @@ impl Storage {
         let location = location.to_owned();
         if let Some(url) = Url::parse(&location).ok().filter(|url| location.contains("://") && url.scheme() != "file") {
             let (store, root) = object_store::parse_url_opts(&url, options.iter().cloned()).map_err(failed)?;
-            return Ok(Self { store: store.into(), root, location });
+            return Ok(Self { store: store.into(), root, location, folder: None });
         }
         let folder = location.strip_prefix("file://").unwrap_or(&location);
         std::fs::create_dir_all(folder).map_err(|source| StorageError::Folder { folder: folder.to_owned(), source })?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(failed)?;
-        Ok(Self { store: Arc::new(store), root: Path::default(), location })
+        let folder = Some(PathBuf::from(folder));
+        Ok(Self { store: Arc::new(store), root: Path::default(), location, folder })
+    }
+
+    /// Claims a folder for this process; one that another process has claimed is refused. Nobody watches over a bucket.
+    pub fn claim(&self) -> Result<Claim, StorageError> {
+        let Some(folder) = &self.folder else {
+            return Ok(Claim { _lock: None });
+        };
+        let failed = |source| StorageError::Folder { folder: self.location.clone(), source };
+        let file = File::create(folder.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Claim { _lock: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::Claimed { folder: self.location.clone() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
     }
 
     /// Starts to write a data set. Nothing of it can be read until it is committed.
@@ -73,12 +99,16 @@ impl Storage {
         Ok(manifests)
     }
 
-    /// Removes a data set, its manifest first: what is left, if this breaks off, is rubbish that nobody reads.
+    /// Removes a data set.
     pub async fn remove(&self, manifest: &Manifest) -> Result<(), StorageError> {
-        let names =
-            std::iter::once(manifest::NAME.to_owned()).chain((0..manifest.chunks.len()).map(manifest::chunk_name));
+        self.remove_files(manifest.number, manifest.chunks.len()).await
+    }
+
+    /// The manifest goes first: what is left, if this breaks off, is rubbish that nobody reads.
+    async fn remove_files(&self, number: u64, n_chunks: usize) -> Result<(), StorageError> {
+        let names = std::iter::once(manifest::NAME.to_owned()).chain((0..n_chunks).map(manifest::chunk_name));
         for name in names {
-            let path = self.path(manifest.number, &name);
+            let path = self.path(number, &name);
             match self.store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(source) => return Err(self.failed(&path, source)),
@@ -99,6 +129,25 @@ impl Storage {
     async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<(), StorageError> {
         let put = self.store.put(path, PutPayload::from(bytes)).await;
         put.map(|_| ()).map_err(|source| self.failed(path, source))
+    }
+
+    /// Returns once files of a folder would outlast a loss of power. Buckets promise that by themselves.
+    async fn make_durable(&self, paths: Vec<Path>) -> Result<(), StorageError> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(());
+        };
+        let failed = |path: &Path, source| StorageError::Sync { path: path.to_string(), source };
+        let sync = move || {
+            for path in paths {
+                let file = folder.join(path.as_ref());
+                // A file is there once the folder that names it is.
+                for opened in std::iter::once(file.as_path()).chain(file.parent()) {
+                    File::open(opened).and_then(|file| file.sync_all()).map_err(|error| failed(&path, error))?;
+                }
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(sync).await.expect("files are synced without a panic")
     }
 
     fn failed(&self, path: &Path, source: object_store::Error) -> StorageError {

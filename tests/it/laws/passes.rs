@@ -3,11 +3,14 @@
 use super::{centroids_at, fit_no_scale, fit_no_scale_or_refuse};
 use crate::fixtures::{Table, blobs, device, noise};
 use proptest::prelude::*;
-use shoal_clustering::kmeans::{FitParams, Start, fit, fit_each};
-use shoal_clustering::{Partial, Rows, Shard};
+use prost::Message;
+use shoal_clustering::kmeans::{Checkpoint, Fit, FitParams, Start, fit, fit_each, resume};
+use shoal_clustering::{Event, Observer, Partial, Rows, Shard};
 use shoal_domain::job::Init;
 use shoal_domain::{BLOCK_ROWS, Centroids};
 use shoal_stats::ExactSum;
+use shoal_wire::proto;
+use std::ops::ControlFlow;
 
 /// Asks one shard about all sets in turn, and a fresh one about each: answers must be the same.
 fn check_memory(name: &str, table: &Table, sets: &[Vec<Vec<f64>>]) {
@@ -116,6 +119,52 @@ fn fits_together_are_fits_one_by_one() {
         assert_eq!((fit_together.start, fit_together.n_iter), (alone.start, alone.n_iter), "{n_clusters} clusters");
         let digits = (fit_together.partial.inertia.to_digits(), alone.partial.inertia.to_digits());
         assert_eq!(digits.0, digits.1, "{n_clusters} clusters");
+    }
+}
+
+/// Keeps every checkpoint.
+#[derive(Default)]
+struct Checkpoints(Vec<Checkpoint>);
+
+impl Observer for Checkpoints {
+    fn event(&mut self, _: Event) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn reached(&mut self, checkpoint: &dyn Fn() -> Checkpoint) {
+        self.0.push(checkpoint());
+    }
+}
+
+/// A fit that goes on from any of its checkpoints, on a shard that remembers nothing, ends as it would have ended: with one
+/// start and with several, of which the best is refined, and by mini-batches.
+#[test]
+fn a_fit_goes_on_from_any_checkpoint() {
+    let rows = Table::new((0..3).map(|column| noise(3 * BLOCK_ROWS, column)).collect()).rows();
+    let fitted = fit_no_scale(&rows);
+    let prepare = || rows.prepare(&fitted.preparation).expect("the rows can be prepared");
+    for (n_init, batch_size) in [(1, None), (4, None), (2, Some(1))] {
+        let params = FitParams {
+            n_clusters: 5,
+            start: Start::Seeded { init: Init::Parallel, n_init, seed: 8 },
+            batch_size,
+            max_iter: 60,
+            shift_squared_max: 1e-5,
+            units: fitted.preparation.units(),
+            weight_unit: fitted.preparation.weight_unit(),
+        };
+        let mut checkpoints = Checkpoints::default();
+        let whole = fit(prepare().as_ref(), &params, &mut checkpoints).expect("the rows are there");
+        assert!(checkpoints.0.len() >= 3, "{n_init} starts");
+        for checkpoint in checkpoints.0.iter().step_by(1 + checkpoints.0.len() / 12) {
+            let message = proto::Checkpoint::decode(&*proto::Checkpoint::from(checkpoint).encode_to_vec());
+            let at_rest = Checkpoint::try_from(message.expect("ours")).expect("ours");
+            assert_eq!(at_rest, *checkpoint, "as it is written and read");
+            let resumed = resume(prepare().as_ref(), &params, &at_rest, &mut ()).expect("the rows are there");
+            assert_eq!(resumed.centroids, whole.centroids, "{n_init} starts");
+            let of = |fit: &Fit| (fit.start, fit.n_iter, fit.converged, fit.partial.inertia.to_digits());
+            assert_eq!(of(&resumed), of(&whole), "{n_init} starts");
+        }
     }
 }
 

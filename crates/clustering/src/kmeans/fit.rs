@@ -1,6 +1,6 @@
 //! All starts of a job, or of several, over the same passes.
 
-use super::lloyd::{Lloyd, Progress};
+use super::lloyd::{Lloyd, LloydState, Progress};
 use super::mini_batch::{Approach, approach};
 use super::seed::seed;
 use super::size::sets_per_question;
@@ -56,6 +56,15 @@ impl FitParams {
     }
 }
 
+/// Where a fit is between two passes over all rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The number of the first of the starts.
+    pub first_number: usize,
+    /// All starts that passes over all rows began with.
+    pub starts: Vec<LloydState>,
+}
+
 /// The best start.
 #[derive(Debug, Clone)]
 pub struct Fit {
@@ -79,6 +88,19 @@ pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -
     Ok(fit_each(shard, std::slice::from_ref(params), observer)?.remove(0))
 }
 
+/// Goes on with a fit of the same rows and parameters that was broken off, to the fit that it would have become.
+pub fn resume(
+    shard: &dyn Shard,
+    params: &FitParams,
+    checkpoint: &Checkpoint,
+    observer: &mut dyn Observer,
+) -> Result<Fit, ClusteringError> {
+    let start = |state: &LloydState| Lloyd::from_state(state.clone(), params.units.clone(), params.max_iter);
+    let starts = checkpoint.starts.iter().map(start).collect();
+    let beginning = Beginning { first_number: checkpoint.first_number, starts };
+    Ok(fit_from(shard, vec![beginning], observer)?.remove(0))
+}
+
 /// Fits several jobs of k-means on the same rows, such as all numbers of clusters of a sweep. All starts of all jobs
 /// advance over the same passes, and those that have converged drop out. Every fit is what it would be alone.
 pub fn fit_each(
@@ -86,26 +108,42 @@ pub fn fit_each(
     jobs: &[FitParams],
     observer: &mut dyn Observer,
 ) -> Result<Vec<Fit>, ClusteringError> {
+    let beginnings = jobs.iter().map(|job| beginning(shard, job, observer)).collect::<Result<_, _>>()?;
+    fit_from(shard, beginnings, observer)
+}
+
+/// A job before its passes over all rows, or between two of them.
+struct Beginning {
+    /// The number of the first of its starts.
+    first_number: usize,
+    starts: Vec<Lloyd>,
+}
+
+fn fit_from(
+    shard: &dyn Shard,
+    beginnings: Vec<Beginning>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Fit>, ClusteringError> {
     let mut starts = Vec::new();
-    let mut of_jobs = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let (first_number, initial) = beginning(shard, job, observer)?;
-        of_jobs.push((first_number, starts.len()..starts.len() + initial.len()));
-        starts.extend(initial.into_iter().map(|centroids| job.lloyd(centroids)));
+    let mut of_jobs = Vec::with_capacity(beginnings.len());
+    for Beginning { first_number, starts: of_job } in beginnings {
+        of_jobs.push((first_number, starts.len()..starts.len() + of_job.len()));
+        starts.extend(of_job);
     }
+    let first_number = of_jobs[0].0;
     emit(observer, Event::Phase(Phase::Fit))?;
-    run(shard, &mut starts, 0, observer)?;
+    run_and_tell(shard, &mut starts, first_number, observer)?;
     // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
     let centroids: Vec<Centroids> = starts.iter().map(|start| start.centroids().clone()).collect();
     let mut partials = assign(shard, &centroids)?;
     let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
-    let mut fits = Vec::with_capacity(jobs.len());
+    let mut fits = Vec::with_capacity(of_jobs.len());
     for (first_number, of_job) in of_jobs {
         let first = of_job.start;
         let is_one_of_several = of_job.len() > 1;
         let best = of_job.min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
         if is_one_of_several {
-            partials[best] = refine(shard, &mut starts[best..=best], best, observer)?;
+            partials[best] = refine(shard, &mut starts, best, first_number, observer)?;
         }
         fits.push(Fit {
             centroids: starts[best].centroids().clone(),
@@ -118,20 +156,17 @@ pub fn fit_each(
     Ok(fits)
 }
 
-/// The centroids that passes over all rows begin with, one set a start, and the number of the first start.
-fn beginning(
-    shard: &dyn Shard,
-    job: &FitParams,
-    observer: &mut dyn Observer,
-) -> Result<(usize, Vec<Centroids>), ClusteringError> {
+/// Seeds a job, and takes it through its mini-batches where it has some.
+fn beginning(shard: &dyn Shard, job: &FitParams, observer: &mut dyn Observer) -> Result<Beginning, ClusteringError> {
     let approached = match job.batch_size {
         Some(batch_size) => approach(shard, job, batch_size, observer)?,
         None => None,
     };
-    match approached {
-        Some(Approach { centroids, start }) => Ok((start, vec![centroids])),
-        None => Ok((0, seeds(shard, job, observer)?)),
-    }
+    let (first_number, initial) = match approached {
+        Some(Approach { centroids, start }) => (start, vec![centroids]),
+        None => (0, seeds(shard, job, observer)?),
+    };
+    Ok(Beginning { first_number, starts: initial.into_iter().map(|centroids| job.lloyd(centroids)).collect() })
 }
 
 /// The first centroids of all starts.
@@ -147,28 +182,39 @@ pub(super) fn seeds(
     }
 }
 
-/// Passes until no start goes on. `first` is the number of the first start, for the records.
-pub(super) fn run(
+/// Passes over all rows until no start goes on. After each the observer is told where the fit is.
+fn run_and_tell(
     shard: &dyn Shard,
     starts: &mut [Lloyd],
-    first: usize,
+    first_number: usize,
     observer: &mut dyn Observer,
 ) -> Result<(), ClusteringError> {
-    loop {
-        let is_active = |start: &usize| starts[*start].progress() == Progress::Continue;
-        let active: Vec<usize> = (0..starts.len()).filter(is_active).collect();
-        if active.is_empty() {
-            return Ok(());
-        }
-        let centroids: Vec<Centroids> = active.iter().map(|start| starts[*start].centroids().clone()).collect();
-        let partials = assign(shard, &centroids)?;
-        let mut n_active = active.len();
-        for (start, partial) in active.into_iter().zip(partials) {
-            let record = advance(shard, &mut starts[start], partial)?;
-            n_active -= usize::from(starts[start].progress() != Progress::Continue);
-            emit(observer, Event::Pass(PassRecord { start: first + start, n_active, ..record }))?;
-        }
+    while pass(shard, starts, observer)? {
+        observer.reached(&|| Checkpoint { first_number, starts: starts.iter().map(Lloyd::state).collect() });
     }
+    Ok(())
+}
+
+/// Lets every start that goes on make a pass; false when none does.
+pub(super) fn pass(
+    shard: &dyn Shard,
+    starts: &mut [Lloyd],
+    observer: &mut dyn Observer,
+) -> Result<bool, ClusteringError> {
+    let is_active = |start: &usize| starts[*start].progress() == Progress::Continue;
+    let active: Vec<usize> = (0..starts.len()).filter(is_active).collect();
+    if active.is_empty() {
+        return Ok(false);
+    }
+    let centroids: Vec<Centroids> = active.iter().map(|start| starts[*start].centroids().clone()).collect();
+    let partials = assign(shard, &centroids)?;
+    let mut n_active = active.len();
+    for (start, partial) in active.into_iter().zip(partials) {
+        let record = advance(shard, &mut starts[start], partial)?;
+        n_active -= usize::from(starts[start].progress() != Progress::Continue);
+        emit(observer, Event::Pass(PassRecord { start, n_active, ..record }))?;
+    }
+    Ok(true)
 }
 
 /// Takes a start to rest and then further, as long as moving one row to another cluster lowers the inertia.
@@ -178,22 +224,25 @@ pub(super) fn run(
 /// above all; starts that ended in different ones mostly meet again. Returns what the final assignment gives.
 fn refine(
     shard: &dyn Shard,
-    start: &mut [Lloyd],
+    starts: &mut [Lloyd],
     number: usize,
+    first_number: usize,
     observer: &mut dyn Observer,
 ) -> Result<Partial, ClusteringError> {
     loop {
-        start[0].go_on_to_rest();
-        run(shard, start, number, observer)?;
-        let centroids = start[0].centroids().clone();
+        starts[number].go_on_to_rest();
+        // The others have ended.
+        run_and_tell(shard, starts, first_number, observer)?;
+        let start = &mut starts[number];
+        let centroids = start.centroids().clone();
         let partial = assign(shard, std::slice::from_ref(&centroids))?.remove(0);
-        if start[0].progress() != Progress::Converged || start[0].n_iter() >= start[0].max_iter() {
+        if start.progress() != Progress::Converged || start.n_iter() >= start.max_iter() {
             return Ok(partial);
         }
         let gain_min = MIN_GAIN * partial.inertia.value();
         let mover = shard.movers(&centroids, &partial.weights, 1)?.into_rows().pop();
         match mover.filter(|mover| -mover.order > gain_min) {
-            Some(mover) => start[0].move_row(partial, &mover),
+            Some(mover) => start.move_row(partial, &mover),
             None => return Ok(partial),
         }
     }

@@ -18,6 +18,21 @@ pub enum Progress {
     Exhausted,
 }
 
+/// Where a start is between two passes: with this and its parameters it can go on anywhere, to the same bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LloydState {
+    /// The centroids of the next pass.
+    pub centroids: Centroids,
+    /// Passes made.
+    pub n_iter: usize,
+    /// See [`Lloyd::shift`].
+    pub shift: f64,
+    /// What the last pass has led to.
+    pub progress: Progress,
+    /// The tolerance, which may have been lowered on the way.
+    pub shift_squared_max: f64,
+}
+
 /// One start of k-means (Lloyd 1982), between two passes.
 ///
 /// ```text
@@ -45,6 +60,18 @@ impl Lloyd {
         let progress = Progress::Continue;
         let shift = f64::INFINITY;
         Self { centroids: initial, units, max_iter, shift_squared_max, sampled: None, n_iter: 0, shift, progress }
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> LloydState {
+        let Self { centroids, n_iter, shift, progress, shift_squared_max, .. } = self.clone();
+        LloydState { centroids, n_iter, shift, progress, shift_squared_max }
+    }
+
+    /// Goes on from where another one of the same parameters was.
+    pub fn from_state(state: LloydState, units: Vec<f64>, max_iter: usize) -> Self {
+        let LloydState { centroids, n_iter, shift, progress, shift_squared_max } = state;
+        Self { centroids, units, max_iter, shift_squared_max, sampled: None, n_iter, shift, progress }
     }
 
     /// Lets the start converge as soon as the centroids move much less than they differ from those of another sample as

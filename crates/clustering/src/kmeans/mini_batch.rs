@@ -12,7 +12,7 @@
 //! what they learnt when they were still wrong, and how far a result is from rest is not known. Nested ones end in passes
 //! over all rows, and rest by the same tolerance as Lloyd's algorithm.
 
-use super::fit::{FitParams, Start, assign, run, seeds};
+use super::fit::{FitParams, Start, assign, pass, seeds};
 use super::lloyd::Lloyd;
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, Phase, emit};
@@ -82,7 +82,7 @@ fn best_of(
 ) -> Result<(usize, Centroids), ClusteringError> {
     let mut starts: Vec<Lloyd> =
         starts.into_iter().map(|centroids| job.lloyd(centroids).on_a_sample(job.weight_unit)).collect();
-    run(batch, &mut starts, 0, observer)?;
+    while pass(batch, &mut starts, observer)? {}
     let mut centroids: Vec<Centroids> = starts.iter().map(|start| start.centroids().clone()).collect();
     if centroids.len() == 1 {
         return Ok((0, centroids.remove(0)));

@@ -10,5 +10,5 @@ mod mini_batch;
 mod seed;
 mod size;
 
-pub use fit::{Fit, FitParams, Start, fit, fit_each};
-pub use lloyd::{Lloyd, Progress};
+pub use fit::{Checkpoint, Fit, FitParams, Start, fit, fit_each, resume};
+pub use lloyd::{Lloyd, LloydState, Progress};

@@ -1,6 +1,7 @@
 //! Domain values to protocol messages and back, one file for each group of messages.
 
 mod answers;
+mod checkpoint;
 mod job;
 mod questions;
 

@@ -1558,6 +1558,59 @@ pub struct DistanceSumsResponse {
     #[prost(bytes = "vec", tag = "1")]
     pub sums: ::prost::alloc::vec::Vec<u8>,
 }
+/// Where a fit is between two passes over all rows, as a coordinator keeps it for its successor.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Checkpoint {
+    #[prost(uint64, tag = "1")]
+    pub first_number: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub starts: ::prost::alloc::vec::Vec<StartState>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartState {
+    #[prost(message, optional, tag = "1")]
+    pub centroids: ::core::option::Option<Centroids>,
+    #[prost(uint64, tag = "2")]
+    pub n_iter: u64,
+    #[prost(double, tag = "3")]
+    pub shift: f64,
+    #[prost(double, tag = "4")]
+    pub shift_squared_max: f64,
+    #[prost(enumeration = "StartProgress", tag = "5")]
+    pub progress: i32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StartProgress {
+    Unspecified = 0,
+    Continue = 1,
+    Converged = 2,
+    Exhausted = 3,
+}
+impl StartProgress {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "START_PROGRESS_UNSPECIFIED",
+            Self::Continue => "START_PROGRESS_CONTINUE",
+            Self::Converged => "START_PROGRESS_CONVERGED",
+            Self::Exhausted => "START_PROGRESS_EXHAUSTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "START_PROGRESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "START_PROGRESS_CONTINUE" => Some(Self::Continue),
+            "START_PROGRESS_CONVERGED" => Some(Self::Converged),
+            "START_PROGRESS_EXHAUSTED" => Some(Self::Exhausted),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod fleet_client {
     #![allow(
