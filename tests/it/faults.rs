@@ -3,79 +3,19 @@
 //! Every test shows that its fault took place while the job needed what was lost, compares bytes with an undisturbed run in
 //! one process, and runs a second job afterwards.
 
-use crate::process::{Fleet, Server, repository, run, succeed, wait_for};
+use crate::disturbed::{Disturbed, RETAIL};
+use crate::etcd::Etcd;
+use crate::process::{Fleet, Server, run, wait_for};
 use shoal_stats::RandomStream;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-const RETAIL: &str = "examples/retail.yaml";
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a plain path")
-}
-
-/// The retail job with so many starts that there is time to disturb it.
-fn long_job(fleet: &Fleet) -> PathBuf {
-    let job = fs::read_to_string(repository().join(RETAIL)).expect("the example exists");
-    let job = job.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0");
-    let path = fleet.folder.path().join("long.yaml");
-    fs::write(&path, job).expect("the folder is writable");
-    path
-}
-
-/// A job under way, and where its files will be.
-struct Disturbed {
-    client: Server,
-    job: PathBuf,
-    out: PathBuf,
-}
-
-impl Disturbed {
-    /// Submits the long job and waits until it passes over its rows.
-    fn start(fleet: &Fleet) -> Self {
-        let (job, out) = (long_job(fleet), fleet.folder.path().join("disturbed"));
-        let client = fleet.client(&["submit", text(&job), "--watch", "--out", text(&out)]);
-        let passes = || client.log().contains("pass 2 of start").then_some(());
-        wait_for(passes).unwrap_or_else(|| panic!("the job makes no passes: {}", client.log()));
-        Self { client, job, out }
-    }
-
-    /// As [`Disturbed::start`], and then until there is a checkpoint.
-    fn start_until_checkpoint(fleet: &Fleet) -> Self {
-        let disturbed = Self::start(fleet);
-        let checkpoint = fleet.folder.path().join("data/jobs/1/checkpoint");
-        wait_for(|| checkpoint.exists().then_some(())).expect("a checkpoint is written");
-        disturbed
-    }
-
-    /// The job ends as if nothing had happened, and the fleet takes another one.
-    fn ends_as_undisturbed(mut self, fleet: &Fleet) {
-        assert!(self.client.end(), "{}\n{}", self.client.log(), fleet.coordinator.log());
-        let undisturbed = fleet.folder.path().join("undisturbed");
-        succeed(&["run", text(&self.job), "--out", text(&undisturbed)]);
-        for name in ["model.json", "labels.parquet"] {
-            let [one, other] =
-                [&self.out, &undisturbed].map(|folder| fs::read(folder.join(name)).expect("the file was written"));
-            assert!(one == other, "{name} differs");
-        }
-        let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
-        assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
-    }
-}
-
-/// Waits for a line of the coordinator's log.
-fn logged(fleet: &Fleet, words: &str) {
-    wait_for(|| fleet.coordinator.log().contains(words).then_some(()))
-        .unwrap_or_else(|| panic!("never logged `{words}`: {}", fleet.coordinator.log()));
-}
 
 #[test]
 fn a_worker_is_killed() {
     let mut fleet = Fleet::start(3);
     let disturbed = Disturbed::start(&fleet);
     fleet.workers[1].kill();
-    logged(&fleet, "placing blocks that no worker holds");
+    fleet.coordinator.logs("placing blocks that no worker holds");
     disturbed.ends_as_undisturbed(&fleet);
 }
 
@@ -84,7 +24,7 @@ fn a_worker_stands_still() {
     let fleet = Fleet::start(2);
     let disturbed = Disturbed::start(&fleet);
     fleet.workers[1].stand_still();
-    logged(&fleet, "placing blocks that no worker holds");
+    fleet.coordinator.logs("placing blocks that no worker holds");
     fleet.workers[1].go_on();
     disturbed.ends_as_undisturbed(&fleet);
 }
@@ -97,7 +37,7 @@ fn all_workers_are_killed_and_others_join() {
     fleet.workers[1].kill();
     wait_for(|| fleet.coordinator.log().matches("worker gone").nth(1).map(|_| ())).expect("both workers are missed");
     fleet.add_worker();
-    logged(&fleet, "placing blocks that no worker holds");
+    fleet.coordinator.logs("placing blocks that no worker holds");
     disturbed.ends_as_undisturbed(&fleet);
 }
 
@@ -106,8 +46,8 @@ fn the_coordinator_is_killed() {
     let mut fleet = Fleet::start(2);
     let disturbed = Disturbed::start_until_checkpoint(&fleet);
     fleet.replace_coordinator();
-    logged(&fleet, "found in storage, waits again");
-    logged(&fleet, "goes on from a checkpoint");
+    fleet.coordinator.logs("was left by an earlier leader, waits again");
+    fleet.coordinator.logs("goes on from a checkpoint");
     disturbed.ends_as_undisturbed(&fleet);
     // Labels of a job that ended under one coordinator come from the next.
     let before = run(&["labels", "jobs/1", "--coordinator", &fleet.url]).stdout;
@@ -123,9 +63,71 @@ fn the_coordinator_is_stopped_in_order() {
     let disturbed = Disturbed::start_until_checkpoint(&fleet);
     assert!(fleet.coordinator.terminate(), "a coordinator ends cleanly on SIGTERM");
     fleet.replace_coordinator();
-    logged(&fleet, "found in storage, waits again");
-    logged(&fleet, "goes on from a checkpoint");
+    fleet.coordinator.logs("was left by an earlier leader, waits again");
+    fleet.coordinator.logs("goes on from a checkpoint");
     disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn the_leader_is_killed_and_another_coordinator_takes_over() {
+    let etcd = Etcd::start();
+    let mut fleet = Fleet::start_with_standby(etcd.url(), 2);
+    let disturbed = Disturbed::start_until_checkpoint(&fleet);
+    fleet.coordinator.kill();
+    fleet.standbys[0].logs("this coordinator leads");
+    fleet.standbys[0].logs("goes on from a checkpoint");
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn the_leader_stands_still_for_longer_than_its_lease() {
+    let etcd = Etcd::start();
+    let fleet = Fleet::start_with_standby(etcd.url(), 2);
+    let disturbed = Disturbed::start_until_checkpoint(&fleet);
+    fleet.coordinator.stand_still();
+    fleet.standbys[0].logs("this coordinator leads");
+    fleet.standbys[0].logs("goes on from a checkpoint");
+    // It wakes while the job runs under the other one, and knows its place.
+    fleet.coordinator.go_on();
+    fleet.coordinator.logs("this coordinator leads no more");
+    fleet.coordinator.logs("another coordinator leads, waiting");
+    disturbed.ends_as_undisturbed(&fleet);
+    assert!(!fleet.coordinator.log().contains("failed"), "{}", fleet.coordinator.log());
+}
+
+#[test]
+fn etcd_is_killed_and_comes_back_within_the_lease() {
+    let mut etcd = Etcd::start();
+    let fleet = Fleet::start_with_standby(etcd.url(), 2);
+    let disturbed = Disturbed::start_until_checkpoint(&fleet);
+    etcd.restart();
+    disturbed.ends_as_undisturbed(&fleet);
+    assert!(!fleet.standbys[0].log().contains("this coordinator leads"), "{}", fleet.standbys[0].log());
+}
+
+#[test]
+fn etcd_stands_still_for_longer_than_the_lease() {
+    let etcd = Etcd::start();
+    let fleet = Fleet::start_with_standby(etcd.url(), 2);
+    // Long enough to be under way still when the leader gives up.
+    let disturbed = Disturbed::start_until_checkpoint_of(&fleet, 12);
+    etcd.stand_still();
+    fleet.coordinator.logs("this coordinator leads no more");
+    etcd.go_on();
+    let goes_on = |server: &Server| server.log().contains("goes on from a checkpoint");
+    let went_on = wait_for(|| (goes_on(&fleet.coordinator) || goes_on(&fleet.standbys[0])).then_some(()));
+    assert!(went_on.is_some(), "{}\n{}", fleet.coordinator.log(), fleet.standbys[0].log());
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn etcd_forgets_its_history() {
+    let etcd = Etcd::start();
+    let fleet = Fleet::start_with_standby(etcd.url(), 2);
+    let disturbed = Disturbed::start(&fleet);
+    assert!(etcd.compact() > 1, "there was a history");
+    disturbed.ends_as_undisturbed(&fleet);
+    assert!(!fleet.standbys[0].log().contains("this coordinator leads"), "{}", fleet.standbys[0].log());
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn blows_fall_at_random() {
         let mut blows = Vec::new();
         let mut draws = 0u64..;
         let mut draw = |n: usize| (stream.uniform(draws.next().expect("there is no end")) * n as f64) as usize;
-        while !disturbed.client.has_ended() {
+        while !disturbed.has_ended() {
             std::thread::sleep(Duration::from_millis(100 + draw(700) as u64));
             let worker = draw(fleet.workers.len());
             let blow = [Blow::Worker, Blow::Worker, Blow::Pause, Blow::Coordinator].into_iter().nth(draw(4));

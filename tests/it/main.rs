@@ -2,20 +2,25 @@
 //!
 //! One binary, so that everything is linked once. A module is a topic: [`tidy`] holds the source tree to its rules,
 //! [`golden`] compares with scikit-learn, [`laws`] tests what Shoal promises whatever the data, [`input`] what it says to
-//! bad data; [`cli`], [`fleet`] and [`stream`] start the program itself. Modules without tests of their own are helpers.
+//! bad data; [`cli`], [`fleet`], [`stream`], [`faults`] and [`network`] start the program itself, and [`coordination`] etcd. Modules without tests of their own are helpers.
 
 mod tidy;
 
 mod cli;
+mod coordination;
+mod faults;
 mod fleet;
 mod golden;
 mod input;
 mod laws;
+mod network;
 mod stream;
 
 // Helpers.
-mod faults;
+mod disturbed;
+mod etcd;
 mod fixtures;
 mod memory_rows;
 mod process;
+mod proxy;
 mod reading;

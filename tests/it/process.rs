@@ -1,6 +1,8 @@
 //! Real processes of the program under test: started, waited for, killed.
 
+use crate::proxy::Proxy;
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ pub(crate) fn repository() -> &'static Path {
 /// The program with some arguments.
 pub(crate) fn shoal(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
-    command.args(arguments).current_dir(repository()).env_remove("SHOAL_COORDINATOR");
+    command.args(arguments).current_dir(repository()).env_remove("SHOAL_COORDINATOR").env_remove("SHOAL_ETCD");
     command
 }
 
@@ -61,6 +63,12 @@ impl Server {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has logged some words.
+    pub(crate) fn logs(&self, words: &str) {
+        let logged = wait_for(|| self.log().contains(words).then_some(()));
+        logged.unwrap_or_else(|| panic!("never logged `{words}`: {}", self.log()));
     }
 
     /// Kills it without warning.
@@ -116,10 +124,13 @@ impl Drop for Server {
     }
 }
 
-/// A coordinator and workers on loopback.
+/// Coordinators and workers on loopback.
 pub(crate) struct Fleet {
     pub(crate) coordinator: Server,
+    /// Coordinators that wait to lead.
+    pub(crate) standbys: Vec<Server>,
     pub(crate) workers: Vec<Server>,
+    /// Where all coordinators are.
     pub(crate) url: String,
     pub(crate) folder: TempDir,
     n_started: usize,
@@ -129,9 +140,30 @@ impl Fleet {
     /// Starts a coordinator and waits until all workers have joined.
     pub(crate) fn start(n_workers: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log");
-        let mut fleet =
-            Self { coordinator, workers: Vec::new(), url: format!("http://{address}"), folder, n_started: 0 };
+        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log", &[]);
+        Self::with_workers(coordinator, Vec::new(), format!("http://{address}"), folder, n_workers)
+    }
+
+    /// Starts a coordinator that leads and another one that waits, with their records in etcd, and workers.
+    pub(crate) fn start_with_standby(etcd_url: &str, n_workers: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let start = |log| coordinator(folder.path(), "127.0.0.1:0", log, &["--etcd", etcd_url]);
+        let (leader, address) = start("coordinator.log");
+        leader.logs("this coordinator leads");
+        let (standby, standby_address) = start("standby.log");
+        standby.logs("another coordinator leads");
+        let url = format!("http://{address},http://{standby_address}");
+        Self::with_workers(leader, vec![standby], url, folder, n_workers)
+    }
+
+    fn with_workers(
+        coordinator: Server,
+        standbys: Vec<Server>,
+        url: String,
+        folder: TempDir,
+        n_workers: usize,
+    ) -> Self {
+        let mut fleet = Self { coordinator, standbys, workers: Vec::new(), url, folder, n_started: 0 };
         for _ in 0..n_workers {
             fleet.add_worker();
         }
@@ -142,7 +174,7 @@ impl Fleet {
     pub(crate) fn replace_coordinator(&mut self) {
         self.coordinator.kill();
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.coordinator = coordinator(self.folder.path(), &address, "coordinator2.log").0;
+        self.coordinator = coordinator(self.folder.path(), &address, "coordinator2.log", &[]).0;
     }
 
     /// Starts a client command against this fleet, without waiting for it.
@@ -152,11 +184,20 @@ impl Fleet {
 
     /// Starts one more worker and waits until it has joined.
     pub(crate) fn add_worker(&mut self) {
+        self.add_worker_with(&[]);
+    }
+
+    /// Starts one more worker, which others reach through a proxy.
+    pub(crate) fn add_worker_behind(&mut self, proxy: &Proxy) {
+        self.add_worker_with(&["--listen", &proxy.target, "--advertise", &proxy.url]);
+    }
+
+    fn add_worker_with(&mut self, more: &[&str]) {
         let log = self.folder.path().join(format!("worker{}.log", self.n_started));
         self.n_started += 1;
-        let worker = Server::start(&["worker", "--coordinator", &self.url, "--threads", "1"], log);
-        let joined = wait_for(|| worker.log().contains("joined the fleet").then_some(()));
-        assert!(joined.is_some(), "the worker has not joined: {}", worker.log());
+        let arguments = ["worker", "--coordinator", &self.url, "--threads", "1"];
+        let worker = Server::start(&[&arguments, more].concat(), log);
+        worker.logs("joined the fleet");
         self.workers.push(worker);
     }
 
@@ -172,17 +213,23 @@ impl Fleet {
 }
 
 /// Starts a coordinator, whose data lie in the folder, and returns it with its address once it listens.
-fn coordinator(folder: &Path, listen: &str, log: &str) -> (Server, String) {
+fn coordinator(folder: &Path, listen: &str, log: &str, more: &[&str]) -> (Server, String) {
     let address_file = folder.join(format!("{log}.address"));
     // That of an earlier one, which may not be there.
     let _ = std::fs::remove_file(&address_file);
     let data = folder.join("data");
     let [address, data] = [&address_file, &data].map(|path| path.to_str().expect("a plain path"));
     let arguments = ["coordinator", "--listen", listen, "--address-file", address, "--data", data];
-    let server = Server::start(&arguments, folder.join(log));
+    let server = Server::start(&[&arguments, more].concat(), folder.join(log));
     let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
     let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", server.log()));
     (server, address)
+}
+
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").to_string()
 }
 
 /// Waits until there is something, for at most [`PATIENCE`].

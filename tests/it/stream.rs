@@ -7,11 +7,14 @@ use arrow_flight::{FlightData, FlightDescriptor, utils::batches_to_flight_data};
 use futures::StreamExt;
 use prost::Message;
 use shoal_domain::JobSpec;
+use shoal_wire::epoch::Stamp;
 use shoal_wire::flight::{channel, client};
+use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::jobs_client::JobsClient;
+use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::proto::{
-    DataSetReceipt, GetJobRequest, GetJobResultRequest, JobState, ListJobsRequest, PutDataSet, PutEnd, PutMetadata,
-    SubmitJobRequest, WatchJobRequest, job_event,
+    DataSetReceipt, GetJobRequest, GetJobResultRequest, JobState, ListJobsRequest, ListWorkersRequest, PutDataSet,
+    PutEnd, PutMetadata, ReleaseRequest, SubmitJobRequest, WatchJobRequest, job_event,
 };
 use std::sync::Arc;
 use tonic::{Code, Status};
@@ -106,10 +109,10 @@ async fn jobs_are_submitted_watched_and_paged_by_grpc() -> Result<(), Status> {
 
     let watch = WatchJobRequest { name: job.name.clone(), after: 0 };
     let mut events = jobs.watch_job(watch).await?.into_inner();
-    let (mut n_events, mut n_passes, mut last_state) = (0, 0, JobState::Unspecified);
+    let (mut last, mut n_passes, mut last_state) = (None, 0, JobState::Unspecified);
     while let Some(event) = events.message().await? {
-        n_events += 1;
-        assert_eq!(event.number, n_events, "events are numbered without a gap");
+        assert!(last.is_none_or(|last| event.number == last + 1), "events are numbered without a gap");
+        last = Some(event.number);
         match event.event.expect("an event") {
             job_event::Event::Pass(pass) => {
                 n_passes += 1;
@@ -196,4 +199,24 @@ async fn a_worker_that_dies_during_a_put_costs_no_rows() -> Result<(), Status> {
     let model: serde_json::Value = serde_json::from_slice(&result.model_json).expect("a model");
     assert_eq!(model["n_samples"], n_rows);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_refuses_a_coordinator_that_was_replaced() {
+    let fleet = Fleet::start(1);
+    let fleet_channel = channel(&fleet.url).expect("a URL");
+    let workers = FleetClient::new(fleet_channel).list_workers(ListWorkersRequest {}).await.expect("it leads");
+    let worker = channel(&workers.into_inner().workers[0].address).expect("a URL");
+    let release = async |epoch| {
+        let mut shards = ShardsClient::new(Stamp::new(epoch).on(worker.clone()));
+        shards.release(ReleaseRequest::default()).await
+    };
+    let status = release(0).await.expect_err("an epoch before that of the leader");
+    assert!(status.code() == Code::FailedPrecondition && status.message().contains("is over"), "{status}");
+    let status = ShardsClient::new(worker.clone()).release(ReleaseRequest::default()).await.expect_err("no epoch");
+    assert!(status.code() == Code::InvalidArgument && status.message().contains("shoal-epoch"), "{status}");
+    // A later one is another leader's; from then on the one before is over.
+    release(1 << 20).await.expect("a later epoch");
+    release(1 << 20).await.expect("the same");
+    release((1 << 20) - 1).await.expect_err("an epoch before that of the leader");
 }

@@ -1,6 +1,6 @@
 //! Chores of the repository.
 //!
-//! `cargo xtask proto` writes the wire types from `proto/`. The generated code is checked in, so a normal build needs
+//! `cargo xtask proto` writes the wire types and the stubs for etcd from `proto/`. The generated code is checked in, so a normal build needs
 //! neither `protoc` nor this program; a test here fails when it no longer belongs to the protocol files.
 //!
 //! `cargo xtask kernels` compiles the CUDA kernels, without a GPU, into the image that the engine embeds; the image is checked
@@ -23,7 +23,10 @@ const DESCRIPTOR: &str = "descriptor.bin";
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
-        Some("proto") => generate(&repository().join("crates/wire/src/gen")),
+        Some("proto") => {
+            generate(&repository().join("crates/wire/src/gen"))?;
+            generate_etcd(&repository().join("crates/coordination/src/gen"))
+        }
         Some("kernels") => kernels::run(&repository(), arguments),
         Some("bench") => bench::run(&repository(), arguments),
         _ => bail!(
@@ -44,6 +47,13 @@ fn generate(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes a client of the part of etcd's API that is used.
+fn generate_etcd(folder: &Path) -> Result<()> {
+    let descriptors = protox::compile(["etcd/rpc.proto"], [repository().join("proto")])?;
+    tonic_prost_build::configure().build_server(false).out_dir(folder).compile_fds(descriptors)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,8 +63,10 @@ mod tests {
         let fresh = std::env::temp_dir().join(format!("shoal-proto-{}", std::process::id()));
         std::fs::create_dir_all(&fresh)?;
         generate(&fresh)?;
-        for name in ["shoal.v1.rs", DESCRIPTOR] {
-            let checked_in = std::fs::read(repository().join("crates/wire/src/gen").join(name))?;
+        generate_etcd(&fresh)?;
+        let files = [("wire", "shoal.v1.rs"), ("wire", DESCRIPTOR), ("coordination", "etcdserverpb.rs")];
+        for (of, name) in files {
+            let checked_in = std::fs::read(repository().join("crates").join(of).join("src/gen").join(name))?;
             assert!(checked_in == std::fs::read(fresh.join(name))?, "{name} is stale: run `cargo xtask proto`");
         }
         std::fs::remove_dir_all(&fresh)?;

@@ -66,9 +66,19 @@ pub(crate) struct CoordinatorArguments {
     /// Address to listen on; port 0 takes a free one, which the log names.
     #[arg(long, default_value = "127.0.0.1:7077")]
     pub(crate) listen: SocketAddr,
-    /// Where data sets are kept: a folder, which is made when it does not exist, or a bucket (s3://, gs://, az://).
+    /// Where data sets and results are kept: a folder, which is made when it does not exist, or a bucket (s3://, gs://, az://).
     #[arg(long, default_value = "shoal-data")]
     pub(crate) data: String,
+    /// Servers of an etcd cluster, which keeps the records of jobs and says which of several coordinators leads; all of
+    /// them have the same --data. Without it there is one coordinator, and records are in a file of its own.
+    #[arg(long, env = "SHOAL_ETCD", value_name = "URL,..", value_delimiter = ',')]
+    pub(crate) etcd: Vec<String>,
+    /// What comes before every key in etcd.
+    #[arg(long, default_value = "/shoal/", requires = "etcd")]
+    pub(crate) etcd_prefix: String,
+    /// Without --etcd: the folder of the records, when it is not that of --data.
+    #[arg(long, conflicts_with = "etcd", value_name = "FOLDER")]
+    pub(crate) records: Option<PathBuf>,
     /// Write the address that was taken to this file, once it accepts connections.
     #[arg(long)]
     pub(crate) address_file: Option<PathBuf>,
@@ -76,9 +86,9 @@ pub(crate) struct CoordinatorArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArguments {
-    /// The coordinator, for instance http://127.0.0.1:7077.
-    #[arg(long, env = "SHOAL_COORDINATOR")]
-    pub(crate) coordinator: String,
+    /// The coordinator, for instance http://127.0.0.1:7077, or all of them.
+    #[arg(long, env = "SHOAL_COORDINATOR", value_name = "URL,..", value_delimiter = ',', required = true)]
+    pub(crate) coordinator: Vec<String>,
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
@@ -95,9 +105,15 @@ pub(crate) struct WorkerArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CoordinatorUrl {
-    /// The coordinator, for instance http://127.0.0.1:7077.
-    #[arg(long, env = "SHOAL_COORDINATOR", default_value = "http://127.0.0.1:7077")]
-    pub(crate) coordinator: String,
+    /// The coordinator, or all of them: the one that leads is found.
+    #[arg(
+        long,
+        env = "SHOAL_COORDINATOR",
+        value_name = "URL,..",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7077"
+    )]
+    pub(crate) coordinator: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -10,10 +10,15 @@ use arrow_flight::Ticket;
 use prost::Message;
 use shoal_domain::Report;
 use shoal_wire::flight::{DecodedPayload, Incoming, channel, client};
-use shoal_wire::limits::{COORDINATOR_AWAITED, COORDINATOR_LOOKED_FOR, MAX_MESSAGE_BYTES};
+use shoal_wire::limits::{
+    CONNECT_TIMEOUT, COORDINATOR_AWAITED, COORDINATOR_LOOKED_FOR, LEADER_AWAITED, MAX_MESSAGE_BYTES,
+};
 use shoal_wire::proto::jobs_client::JobsClient;
-use shoal_wire::proto::{GetJobResultRequest, JobEvent, JobResult, JobState, LabelsTicket, WatchJobRequest, job_event};
-use shoal_wire::status::{is_connection_error, one_line};
+use shoal_wire::proto::{
+    GetJobResultRequest, Job, JobEvent, JobResult, JobState, LabelsTicket, ListJobsRequest, SubmitJobRequest,
+    WatchJobRequest, job_event,
+};
+use shoal_wire::status::{is_connection_error, is_standby, one_line};
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -27,16 +32,67 @@ struct Followed {
     error: String,
 }
 
-/// A connection to a coordinator.
+/// A connection to the coordinator that leads.
 pub(crate) struct Coordinator {
+    /// All that may lead.
+    urls: Vec<String>,
     url: String,
     pub(crate) channel: Channel,
 }
 
 impl Coordinator {
-    pub(crate) fn new(url: &str) -> Result<Self> {
-        let channel = channel(url).map_err(|status| anyhow!("--coordinator: {}", status.message()))?;
-        Ok(Self { url: url.to_owned(), channel })
+    /// Finds the one that leads; where one is about to, it is waited for.
+    pub(crate) async fn find(urls: &[String]) -> Result<Self> {
+        let began = Instant::now();
+        loop {
+            let (mut waits, mut failed) = (false, None);
+            for url in urls {
+                let channel = channel(url).map_err(|status| anyhow!("--coordinator: {}", status.message()))?;
+                let coordinator = Self { urls: urls.to_vec(), url: url.clone(), channel };
+                match coordinator.leads().await {
+                    Ok(()) => return Ok(coordinator),
+                    Err(status) => {
+                        waits |= is_standby(&status);
+                        failed = Some(coordinator.failed(&status));
+                    }
+                }
+            }
+            if !waits || began.elapsed() > LEADER_AWAITED {
+                return Err(failed.unwrap_or_else(|| anyhow!("--coordinator: names none")));
+            }
+            tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
+        }
+    }
+
+    /// Asks for next to nothing, which only the leader answers.
+    async fn leads(&self) -> Result<(), Status> {
+        let request = ListJobsRequest { page_size: 1, page_token: String::new() };
+        let too_slow = |_| Err(Status::deadline_exceeded(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())));
+        let answered = tokio::time::timeout(CONNECT_TIMEOUT, self.jobs().list_jobs(request)).await;
+        answered.unwrap_or_else(too_slow).map(|_| ())
+    }
+
+    /// Finds the one that leads now, if there is one yet.
+    async fn find_again(&mut self) {
+        tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
+        // Where there is none, the next call says why.
+        if let Ok(found) = Self::find(&self.urls).await {
+            *self = found;
+        }
+    }
+
+    /// Sends a job. When a coordinator goes meanwhile, it is sent to the next one.
+    pub(crate) async fn submit(&mut self, request: &SubmitJobRequest) -> Result<Job> {
+        let began = Instant::now();
+        loop {
+            match self.jobs().submit_job(request.clone()).await {
+                Ok(job) => return Ok(job.into_inner()),
+                Err(status) if is_connection_error(&status) && began.elapsed() < COORDINATOR_AWAITED => {
+                    self.find_again().await;
+                }
+                Err(status) => return Err(self.failed(&status)),
+            }
+        }
     }
 
     pub(crate) fn jobs(&self) -> JobsClient<Channel> {
@@ -52,7 +108,7 @@ impl Coordinator {
 
     /// Follows a job to its end, each event to `show`. A connection that breaks is made again, to a coordinator that may
     /// have been started anew, and the job is followed from where it was.
-    pub(crate) async fn watch(&self, name: &str, mut show: impl FnMut(&JobEvent)) -> Result<JobState> {
+    pub(crate) async fn watch(&mut self, name: &str, mut show: impl FnMut(&JobEvent)) -> Result<JobState> {
         let mut followed = Followed { state: JobState::Unspecified, last_event: 0, error: String::new() };
         let mut broken_since = None;
         loop {
@@ -73,7 +129,7 @@ impl Coordinator {
                         let why = ended.err().map_or_else(|| "the stream ended".to_owned(), |status| one_line(&status));
                         return Err(anyhow!("{}: {name} can be followed no more: {why}", self.url));
                     }
-                    tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
+                    self.find_again().await;
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! What a coordinator is told by whoever starts it.
 
+use shoal_coordination::Store;
 use shoal_storage::Storage;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Settings that come from outside.
@@ -10,6 +12,10 @@ pub struct Config {
     pub clock: fn() -> SystemTime,
     /// Keys and values for object stores that jobs name by URL.
     pub store_options: Vec<(String, String)>,
-    /// Where data sets are kept.
+    /// Where data sets and results are kept, by all coordinators in the same place.
     pub storage: Storage,
+    /// What coordinators agree by, and where the records of jobs are.
+    pub store: Arc<dyn Store>,
+    /// What others read of this coordinator while it leads.
+    pub name: String,
 }

@@ -5,6 +5,7 @@ use crate::holders::release;
 use crate::members::Members;
 use crate::placed::Placed;
 use crate::placement::Placement;
+use shoal_coordination::{Leader, LeaderError, Write};
 use shoal_storage::Storage;
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ use tracing::{info, warn};
 
 /// Data sets that are kept at most. When one more comes, the oldest that no job uses is removed.
 pub(crate) const MAX_DATA_SETS: usize = 32;
+
+/// The key of the number that was given last. Storage fences nobody off, so numbers are given under the leader's.
+const LAST_NUMBER: &str = "numbers/data_set";
 
 /// Where data sets live: on workers, and in storage to come back from.
 #[derive(Debug)]
@@ -36,49 +40,59 @@ pub(crate) struct DataSet {
 /// Data sets by number. A job that needs one keeps its `Arc`; that is what "in use" means.
 pub(crate) struct DataSets {
     home: Arc<Home>,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct Kept {
-    by_number: BTreeMap<u64, Arc<DataSet>>,
-    n_named: u64,
+    leader: Leader,
+    kept: Mutex<BTreeMap<u64, Arc<DataSet>>>,
+    /// Held while the next one is written.
+    last_number: tokio::sync::Mutex<u64>,
 }
 
 impl DataSets {
     /// Those that are in storage. Their blocks go to workers when somebody asks for them.
-    pub(crate) async fn open(home: Arc<Home>) -> Result<Self, FleetError> {
-        let mut kept = Kept::default();
+    pub(crate) async fn open(home: Arc<Home>, leader: Leader) -> Result<Self, FleetError> {
+        let mut kept = BTreeMap::new();
         for manifest in home.storage.manifests().await? {
             let (number, n_rows) = (manifest.number, manifest.n_rows);
             let (name, schema) = (name_of(number), home.storage.schema(&manifest).await?);
             info!(data_set = name, n_rows, "data set found in storage");
             let placed = Placed::new(home.clone(), &name, schema.clone(), manifest, Vec::new());
             let data_set = DataSet { name, schema, n_rows, placed_in: Duration::ZERO, placed };
-            kept.by_number.insert(number, Arc::new(data_set));
-            kept.n_named = kept.n_named.max(number);
+            kept.insert(number, Arc::new(data_set));
         }
-        Ok(Self { home, kept: Mutex::new(kept) })
+        let last = match leader.store().get(LAST_NUMBER).await? {
+            Some(entry) => String::from_utf8_lossy(&entry.value).parse().map_err(|error| FleetError::Record {
+                name: LAST_NUMBER.to_owned(),
+                reason: format!("it is no number: {error}"),
+            })?,
+            None => 0,
+        };
+        let last = kept.last_key_value().map_or(last, |(number, _)| last.max(*number));
+        Ok(Self { home, leader, kept: Mutex::new(kept), last_number: tokio::sync::Mutex::new(last) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<DataSet>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<DataSet>, FleetError> {
-        let found = number_of(name).and_then(|number| self.lock().by_number.get(&number).cloned());
+        let found = number_of(name).and_then(|number| self.lock().get(&number).cloned());
         found.ok_or_else(|| FleetError::NoDataSet { name: name.to_owned(), max: MAX_DATA_SETS })
     }
 
     /// Begins a new data set: its blocks go to the workers that are there, and to storage.
-    pub(crate) fn start(&self, schema: DataSetSchema) -> Result<Placement, FleetError> {
-        let number = {
-            let mut kept = self.lock();
-            kept.n_named += 1;
-            kept.n_named
-        };
+    pub(crate) async fn start(&self, schema: DataSetSchema) -> Result<Placement, FleetError> {
+        let number = self.next_number().await?;
         let writer = self.home.storage.writer(number);
         Placement::start(&name_of(number), 0, schema, self.home.members.alive(), Some(writer))
+    }
+
+    /// A number that no leader has given before.
+    async fn next_number(&self) -> Result<u64, FleetError> {
+        let mut last = self.last_number.lock().await;
+        let number = *last + 1;
+        let (key, value) = (LAST_NUMBER.to_owned(), number.to_string().into_bytes());
+        self.leader.write(&[Write::Put { key, value, lease: None }]).await?;
+        *last = number;
+        Ok(number)
     }
 
     /// Makes a data set of what was placed, once it is whole in storage; when anything fails, nothing of it is kept
@@ -91,6 +105,8 @@ impl DataSets {
     ) -> Result<Arc<DataSet>, FleetError> {
         let (name, members, began) = (placement.name().to_owned(), placement.members(), placement.began());
         let added = match placement.finish(n_rows).await {
+            // Whoever leads next has looked at storage before this or will after it, so nobody is promised what it does not know.
+            Ok((_, Some(_))) if !self.leader.leads() => Err(LeaderError::Deposed.into()),
             Ok((holders, Some(manifest))) => {
                 let placed = Placed::new(self.home.clone(), &name, schema.clone(), manifest, holders);
                 let placed_in = began.elapsed();
@@ -111,14 +127,13 @@ impl DataSets {
         let dropped = {
             let mut kept = self.lock();
             let mut dropped = None;
-            if kept.by_number.len() >= MAX_DATA_SETS {
-                let unused = kept.by_number.iter().find(|(_, data_set)| Arc::strong_count(data_set) == 1);
+            if kept.len() >= MAX_DATA_SETS {
+                let unused = kept.iter().find(|(_, data_set)| Arc::strong_count(data_set) == 1);
                 let number = unused.map(|(number, _)| *number);
                 let number = number.ok_or(FleetError::TooManyDataSets { max: MAX_DATA_SETS })?;
-                dropped = kept.by_number.remove(&number);
+                dropped = kept.remove(&number);
             }
-            let number = number_of(&data_set.name).unwrap_or(kept.n_named);
-            kept.by_number.insert(number, data_set.clone());
+            kept.insert(data_set.placed.manifest().number, data_set.clone());
             dropped
         };
         if let Some(dropped) = dropped {

@@ -1,4 +1,6 @@
 use shoal_behavior::BehaviorError;
+use shoal_clustering::ClusteringError;
+use shoal_coordination::{LeaderError, StoreError};
 use shoal_storage::StorageError;
 use shoal_wire::blocks::BlockError;
 use shoal_wire::status::{is_connection_error, one_line};
@@ -14,6 +16,9 @@ pub enum CoordinatorError {
     /// What is in storage could not be taken up.
     #[error("--data: {0}")]
     Storage(String),
+    /// The store of the records does not do its part.
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// The reflection service could not be built.
     #[error("the protocol cannot be described: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -58,15 +63,24 @@ pub(crate) enum FleetError {
     /// Workers were lost again and again while they took blocks.
     #[error("data set {data_set}: blocks could not be placed, {times} times a worker was lost while it took them")]
     NotPlaced { data_set: String, times: usize },
-    /// Workers were lost one after the other over the same question.
-    #[error("one question has cost {n_lost} workers; the last: {last}")]
-    Poison { n_lost: usize, last: String },
+    /// Whoever is asked a question is lost.
+    #[error("one question has cost workers {n_losses} times; the last: {last}")]
+    Poison { n_losses: usize, last: String },
     /// Data at rest could not be written or read.
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
     /// A job at rest cannot be understood.
     #[error("{name} is damaged: {reason}")]
     Record { name: String, reason: String },
+    /// This coordinator leads no more, or its records cannot be written.
+    #[error("{0}")]
+    Leader(#[from] LeaderError),
+    /// Records cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The job is to end.
+    #[error("cancelled")]
+    Cancelled,
     /// A document could not be written as JSON.
     #[error("the result is not JSON: {0}")]
     Document(#[from] serde_json::Error),
@@ -88,13 +102,27 @@ impl FleetError {
         }
     }
 
+    /// Whether it is an error of this coordinator's only, and the next one goes on.
+    pub(crate) fn is_deposed(&self) -> bool {
+        matches!(self, Self::Leader(LeaderError::Deposed))
+    }
+
+    /// The error as an algorithm passes it on.
+    pub(crate) fn into_clustering(self) -> ClusteringError {
+        match self {
+            Self::Cancelled => ClusteringError::Cancelled,
+            other => ClusteringError::rows(other),
+        }
+    }
+
     /// The gRPC status of the error.
     pub(crate) fn to_status(&self) -> Status {
         let message = self.to_string();
         match self {
             Self::NoWorkers | Self::WorkerGone { .. } | Self::AllGone { .. } => Status::unavailable(message),
             Self::NotPlaced { .. } | Self::Poison { .. } => Status::aborted(message),
-            Self::Storage(_) | Self::Record { .. } => Status::unavailable(message),
+            Self::Storage(_) | Self::Record { .. } | Self::Leader(_) | Self::Store(_) => Status::unavailable(message),
+            Self::Cancelled => Status::cancelled(message),
             Self::Worker { status, .. } => Status::new(status.code(), message),
             Self::Answer { .. } | Self::Blocks { .. } | Self::OtherBlocks { .. } | Self::Document(_) => {
                 Status::internal(message)

@@ -54,7 +54,7 @@ impl RowsFlight {
         let descriptor = first.inner.flight_descriptor.unwrap_or_default();
         let put = PutDataSet::decode(descriptor.cmd).map_err(not_ours)?;
         let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
-        let mut placement = self.data_sets.start(schema.clone()).map_err(|error| error.to_status())?;
+        let mut placement = self.data_sets.start(schema.clone()).await.map_err(|error| error.to_status())?;
         match spread(incoming, &mut placement).await {
             Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
             Err(status) => {

@@ -2,27 +2,28 @@
 
 use crate::data_sets::DataSet;
 use crate::error::FleetError;
-use crate::members::Member;
+use crate::members::{Member, Shards};
 use futures::future::BoxFuture;
 use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
-use shoal_wire::limits::{LOSSES_MAX, QUESTION_TIMEOUT};
+use shoal_wire::limits::{CONNECT_TIMEOUT, LOSSES_MAX, QUESTION_TIMEOUT};
 use shoal_wire::proto::ReleaseRequest;
-use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::status::{is_connection_error, one_line};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-/// How often a question is asked again when the connection breaks, and how long to wait before. Questions change nothing
+/// How often a question is asked when the connection breaks, and how long to wait before the next time. Questions change nothing
 /// that matters, so asking twice is harmless.
 const MAX_ATTEMPTS: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How often one who waits for answers looks whether the job is to end.
+const CANCELLATION_LOOKED_FOR: Duration = Duration::from_millis(100);
 
 /// A call to one worker.
 pub(crate) type Call<'a, A> = BoxFuture<'a, Result<Response<A>, Status>>;
@@ -60,12 +61,14 @@ pub(crate) struct Holders {
     data_set: Arc<DataSet>,
     /// Questions come from the algorithm's own thread, which waits; the calls run here.
     runtime: Handle,
+    /// Set to have no more answers.
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Holders {
     /// Calls run on `runtime`.
-    pub(crate) fn new(data_set: Arc<DataSet>, runtime: Handle) -> Self {
-        Self { data_set, runtime }
+    pub(crate) fn new(data_set: Arc<DataSet>, runtime: Handle, cancelled: Arc<AtomicBool>) -> Self {
+        Self { data_set, runtime, cancelled }
     }
 
     pub(crate) fn data_set(&self) -> &DataSet {
@@ -76,17 +79,17 @@ impl Holders {
     /// fails, so that nobody is still at work on a question when the next one comes.
     pub(crate) fn ask_all<A>(
         &self,
-        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+        call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Result<Vec<Answer<A>>, ClusteringError> {
-        self.runtime.block_on(self.answers(call)).map_err(ClusteringError::rows)
+        self.wait_for(self.answers(call))
     }
 
     async fn answers<A>(
         &self,
-        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+        call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Result<Vec<Answer<A>>, FleetError> {
         let mut answered: BTreeMap<HolderKey, Answer<A>> = BTreeMap::new();
-        let mut n_lost = 0;
+        let mut n_losses = 0;
         loop {
             let holders = self.data_set.placed.complete().await?;
             // What was lost after it had answered is held by others now, who answer for themselves.
@@ -98,11 +101,17 @@ impl Holders {
             }
             let calls = open.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
             let results = futures::future::join_all(calls).await;
+            let mut lost = None;
             for (holder, result) in open.into_iter().zip(results) {
                 match result {
                     Ok(answer) => _ = answered.insert(holder.key(), (holder.clone(), answer)),
-                    Err(error) => n_lost = lost_once_more(n_lost, error)?,
+                    Err(error) if error.is_loss() => lost = Some(error),
+                    Err(error) => return Err(error),
                 }
+            }
+            // Workers that go together, with their rack for instance, are one loss.
+            if let Some(error) = lost {
+                n_losses = lost_once_more(n_losses, error)?;
             }
         }
     }
@@ -111,19 +120,37 @@ impl Holders {
     pub(crate) fn ask_holder_of<A>(
         &self,
         block: BlockId,
-        call: impl Fn(ShardsClient<Channel>, &Arc<Holder>) -> Call<'static, A>,
+        call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Result<Answer<A>, ClusteringError> {
         let answer = async {
-            let mut n_lost = 0;
+            let mut n_losses = 0;
             loop {
                 let holder = self.data_set.placed.holder_of(block).await?;
                 match ask(&holder, || call(holder.member.shards(), &holder)).await {
                     Ok(answer) => return Ok((holder, answer)),
-                    Err(error) => n_lost = lost_once_more(n_lost, error)?,
+                    Err(error) if error.is_loss() => n_losses = lost_once_more(n_losses, error)?,
+                    Err(error) => return Err(error),
                 }
             }
         };
-        self.runtime.block_on(answer).map_err(|error: FleetError| ClusteringError::rows(error))
+        self.wait_for(answer)
+    }
+
+    /// Waits for an answer, unless the job is to end: then nobody does.
+    fn wait_for<T>(&self, answer: impl Future<Output = Result<T, FleetError>>) -> Result<T, ClusteringError> {
+        let answered = async {
+            tokio::select! {
+                answered = answer => answered,
+                () = self.until_cancelled() => Err(FleetError::Cancelled),
+            }
+        };
+        self.runtime.block_on(answered).map_err(FleetError::into_clustering)
+    }
+
+    async fn until_cancelled(&self) {
+        while !self.cancelled.load(Ordering::Relaxed) {
+            sleep(CANCELLATION_LOOKED_FOR).await;
+        }
     }
 
     /// Lets go of prepared rows, without waiting for it; `name_on` is the run's name on a worker.
@@ -135,14 +162,12 @@ impl Holders {
     }
 }
 
-/// Counts workers that were lost during one question. If it is the question that kills them, it must not kill them all; any
-/// other error is the question's end.
-fn lost_once_more(n_lost: usize, error: FleetError) -> Result<usize, FleetError> {
-    match error.is_loss() {
-        true if n_lost < LOSSES_MAX => Ok(n_lost + 1),
-        true => Err(FleetError::Poison { n_lost: n_lost + 1, last: error.to_string() }),
-        false => Err(error),
+/// Counts how often one question has cost workers. If it is the question that kills them, it must not kill them all.
+fn lost_once_more(n_losses: usize, error: FleetError) -> Result<usize, FleetError> {
+    if n_losses < LOSSES_MAX {
+        return Ok(n_losses + 1);
     }
+    Err(FleetError::Poison { n_losses: n_losses + 1, last: error.to_string() })
 }
 
 /// Puts answers together; each must have the shape of the question.
@@ -169,7 +194,7 @@ pub(crate) fn impossible(member: &Member, reason: impl ToString) -> ClusteringEr
     ClusteringError::rows(FleetError::Answer { worker: member.id.clone(), reason: reason.to_string() })
 }
 
-/// Asks until there is an answer, the worker is gone, or it has been asked often enough.
+/// Asks until there is an answer, the worker is gone, or the connection has broken often enough.
 async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A, FleetError> {
     let member = &holder.member;
     let gone = || FleetError::WorkerGone {
@@ -177,7 +202,7 @@ async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A
         address: member.worker.address.clone(),
         n_blocks: holder.blocks.len(),
     };
-    let mut attempt = 1;
+    let mut n_broken = 0;
     loop {
         let answered = tokio::select! {
             answered = timeout(QUESTION_TIMEOUT, call()) => answered,
@@ -188,21 +213,35 @@ async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
-        let is_broken = is_connection_error(&status);
-        if !is_broken || attempt == MAX_ATTEMPTS {
-            // A worker that has forgotten the rows was started anew or has joined another coordinator.
-            let has_forgotten = status.code() == Code::NotFound;
-            let lost = has_forgotten || (is_broken && attempt == MAX_ATTEMPTS);
-            if lost {
-                let why = if has_forgotten { "it has forgotten its rows" } else { "it does not answer" };
-                member.give_up(&format!("{why}: {}", one_line(&status)));
-            }
-            let (worker, address) = (member.id.clone(), member.worker.address.clone());
-            return Err(if lost { gone() } else { FleetError::Worker { worker, address, status } });
+        if status.code() == Code::NotFound {
+            // It was started anew or has joined another coordinator.
+            member.give_up(&format!("it has forgotten its rows: {}", one_line(&status)));
+            return Err(gone());
         }
-        attempt += 1;
-        sleep(RETRY_PAUSE).await;
+        if !is_connection_error(&status) {
+            let (worker, address) = (member.id.clone(), member.worker.address.clone());
+            return Err(FleetError::Worker { worker, address, status });
+        }
+        n_broken += 1;
+        if n_broken == MAX_ATTEMPTS || !is_reached_again(member).await {
+            member.give_up(&format!("it does not answer: {}", one_line(&status)));
+            return Err(gone());
+        }
     }
+}
+
+/// Whether a worker whose connection broke can be asked again. A question may take minutes, so first comes one that takes
+/// no time: an address that takes connections and says nothing is found out by it.
+async fn is_reached_again(member: &Member) -> bool {
+    for _ in 0..MAX_ATTEMPTS {
+        sleep(RETRY_PAUSE).await;
+        match timeout(CONNECT_TIMEOUT, member.shards().release(ReleaseRequest::default())).await {
+            Ok(Err(status)) if is_connection_error(&status) => {}
+            Ok(_) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Tells workers to let go of a run, a data set, or both. One that does not hear it is gone and has let go of everything.

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 /// Events that a job remembers for clients that come late; of a longer job the oldest are forgotten.
 const MAX_EVENTS: usize = 100_000;
 
-/// Numbers that the events of a job may take under one coordinator.
-const EVENTS_OF_A_LIFE: u64 = 1 << 32;
+/// Numbers that the events of a job may take under one leader.
+const EVENTS_OF_A_LIFE: u64 = 1 << 24;
 
 /// What a client asked for.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct Submission {
 /// What came out.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// Under which leader it was found, and where it is in storage.
+    pub(crate) epoch: u64,
     pub(crate) model_json: Vec<u8>,
     pub(crate) report_json: Vec<u8>,
     pub(crate) preparation: Preparation,
@@ -48,8 +50,6 @@ pub(crate) struct Job {
     pub(crate) error: String,
     pub(crate) submitted: SystemTime,
     pub(crate) ended: Option<SystemTime>,
-    /// How many coordinators have had it.
-    pub(crate) n_lives: u64,
     phase: String,
     last_pass: Option<PassRecord>,
     events: VecDeque<proto::JobEvent>,
@@ -62,7 +62,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(number: u64, submission: Submission, submitted: SystemTime) -> Self {
+    /// `epoch` is that of the leader: events of a later one have larger numbers than those of any before.
+    pub(crate) fn new(number: u64, submission: Submission, submitted: SystemTime, epoch: u64) -> Self {
         let mut job = Self {
             number,
             submission,
@@ -70,25 +71,16 @@ impl Job {
             error: String::new(),
             submitted,
             ended: None,
-            n_lives: 1,
             phase: String::new(),
             last_pass: None,
             events: VecDeque::new(),
-            n_events: 0,
+            n_events: epoch * EVENTS_OF_A_LIFE,
             outcome: None,
             cancelled: Arc::default(),
             is_unwanted: false,
         };
         job.enter(JobState::Queued);
         job
-    }
-
-    /// Begins another life, whose events have larger numbers than those of any life before.
-    pub(crate) fn live_again(&mut self, n_lives: u64) {
-        self.n_lives = n_lives;
-        self.events.clear();
-        self.n_events = (n_lives - 1) * EVENTS_OF_A_LIFE;
-        self.enter(self.state);
     }
 
     pub(crate) fn name(&self) -> String {

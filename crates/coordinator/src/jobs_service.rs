@@ -1,13 +1,15 @@
 //! The gRPC face of the jobs.
 
 use crate::data_sets::{DataSet, DataSets};
+use crate::error::FleetError;
 use crate::job::Submission;
 use crate::queue::{Queue, number_of};
-use crate::records::{Record, Records};
+use crate::records::Records;
+use crate::results::Results;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use shoal_domain::JobSpec;
 use shoal_domain::job::SourceSpec;
+use shoal_domain::{JobSpec, Model};
 use shoal_wire::documents::parse_model;
 use shoal_wire::proto::jobs_server::Jobs;
 use shoal_wire::proto::{
@@ -27,17 +29,25 @@ pub(crate) struct JobsService {
     queue: Arc<Queue>,
     data_sets: Arc<DataSets>,
     records: Arc<Records>,
+    results: Arc<Results>,
 }
 
 impl JobsService {
-    pub(crate) fn new(queue: Arc<Queue>, data_sets: Arc<DataSets>, records: Arc<Records>) -> Self {
-        Self { queue, data_sets, records }
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        data_sets: Arc<DataSets>,
+        records: Arc<Records>,
+        results: Arc<Results>,
+    ) -> Self {
+        Self { queue, data_sets, records, results }
     }
 
-    /// Writes a job's record as it is now.
-    async fn record(&self, name: &str) -> Result<(), Status> {
-        let record = self.queue.look(name, Record::of)?;
-        self.records.write(&record).await.map_err(|error| error.to_status())
+    /// Lets a job outlive this process.
+    async fn keep(&self, number: u64, warm_start: Option<&Model>) -> Result<(), FleetError> {
+        if let Some(model) = warm_start {
+            self.results.write_warm_start(number, model).await?;
+        }
+        self.records.keep(number).await
     }
 
     fn submission(&self, request: SubmitJobRequest) -> Result<Submission, Status> {
@@ -65,15 +75,16 @@ impl Jobs for JobsService {
 
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
         let submission = self.submission(request.into_inner())?;
+        let warm_start = submission.warm_start.clone();
         let (job, forgotten) = self.queue.submit(submission)?;
         if let Some(number) = forgotten {
             self.records.remove(number).await;
         }
-        if let Err(status) = self.record(&job.name).await {
-            // What a successor would not know must not be promised.
-            let number = number_of(&job.name).unwrap_or_default();
-            self.queue.end(number, JobState::Failed, format!("its record was not written: {}", status.message()));
-            return Err(status);
+        let number = number_of(&job.name).unwrap_or_default();
+        if let Err(error) = self.keep(number, warm_start.as_ref()).await {
+            // What the next leader would not know must not be promised.
+            self.queue.end(number, JobState::Failed, format!("its record was not written: {error}"));
+            return Err(error.to_status());
         }
         Ok(Response::new(job))
     }
@@ -101,7 +112,8 @@ impl Jobs for JobsService {
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
         let job = self.queue.cancel(&request.into_inner().name)?;
-        self.record(&job.name).await?;
+        let kept = self.records.keep(number_of(&job.name).unwrap_or_default()).await;
+        kept.map_err(|error| error.to_status())?;
         Ok(Response::new(job))
     }
 

@@ -5,9 +5,9 @@
 //! [`remote::FleetRows`], which turns each question into one call to every worker and merges what comes back: the same
 //! loop that `shoal run` executes over a file.
 //!
-//! Data sets are in storage: blocks of a worker that is lost are placed on the others, and jobs go on. So are the
-//! records of jobs: a coordinator that is started on the same storage goes on where its predecessor was, and jobs that had not
-//! ended run again, to the same result.
+//! Of several coordinators one leads ([`shoal_coordination`]); the others wait to. All that a leader does is a [`term`]: it
+//! begins with what the terms before have left, data sets in storage and records of jobs in the store, and jobs that had
+//! not ended go on, to the same result. Blocks of a worker that is lost are placed on the others.
 
 mod config;
 mod data_sets;
@@ -24,72 +24,101 @@ mod queue;
 mod records;
 mod remote;
 mod remote_shard;
+mod results;
 mod run;
 mod runner;
+mod seat;
+mod term;
 
 pub use config::Config;
 pub use error::CoordinatorError;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
-use shoal_wire::limits::{HEARTBEAT_INTERVAL, MAX_MESSAGE_BYTES};
+use shoal_coordination::Leader;
+use shoal_wire::limits::LEASE;
 use shoal_wire::proto::DESCRIPTOR;
-use shoal_wire::proto::fleet_server::FleetServer;
-use shoal_wire::proto::jobs_server::JobsServer;
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::pin;
+use term::{Seats, Term};
 use tokio::net::TcpListener;
+use tonic_health::server::HealthReporter;
+use tracing::info;
 
-/// Serves on `listener` until `shutdown`. Jobs that run then go on under the next coordinator on the same storage; their rows
-/// stay on the workers until those notice that the coordinator is another one.
+/// Serves on `listener` until `shutdown`: as the leader while it is one, and otherwise only to say that it is not. Jobs that
+/// run then go on under the next leader; their rows stay on the workers until those notice that it is another one.
 pub async fn run(
     listener: TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), CoordinatorError> {
-    let _claim = config.storage.claim().map_err(|error| CoordinatorError::Storage(error.to_string()))?;
-    let members = Arc::new(members::Members::default());
-    let home = Arc::new(data_sets::Home { members: members.clone(), storage: config.storage.clone() });
-    let data_sets = data_sets::DataSets::open(home).await;
-    let data_sets = Arc::new(data_sets.map_err(|error| CoordinatorError::Storage(error.to_string()))?);
-    let records = Arc::new(records::Records::new(config.storage.clone()));
-    let jobs = records.load(&data_sets).await.map_err(|error| CoordinatorError::Storage(error.to_string()))?;
-    let queue = Arc::new(queue::Queue::new(config.clock, jobs));
-    let watch = tokio::spawn(watch(members.clone()));
-    let runner = runner::Runner::new(config, data_sets.clone(), queue.clone(), records.clone());
-    let running = tokio::spawn(runner.run());
-    let jobs = JobsServer::new(jobs_service::JobsService::new(queue.clone(), data_sets.clone(), records))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let fleet = FleetServer::new(members_service::FleetService::new(members, env!("CARGO_PKG_VERSION")));
-    let flight = FlightServiceServer::new(flight::RowsFlight::new(data_sets, queue.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<JobsServer<jobs_service::JobsService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let seats = Seats::default();
     let router = shoal_wire::flight::server()
         .add_service(health)
         .add_service(reflection)
-        .add_service(jobs)
-        .add_service(fleet)
-        .add_service(flight);
-    let stop = async {
-        shutdown.await;
-        // Ends the streams of clients that watch.
-        queue.stop();
+        .add_service(seats.jobs.clone())
+        .add_service(seats.fleet.clone())
+        .add_service(seats.flight.clone());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = shoal_wire::flight::serve_until(router, listener, async {
+        // A sender that is gone means the same.
+        let _ = stopped.await;
+    });
+    let leading = async {
+        let last = lead(&config, &seats, &health_reporter, shutdown).await;
+        // The server may have failed already; then nobody listens.
+        let _ = stop.send(());
+        last
     };
-    let served = shoal_wire::flight::serve_until(router, listener, stop).await;
-    watch.abort();
-    running.abort();
+    let mut serving = pin!(serving);
+    let last = tokio::select! {
+        served = &mut serving => return Ok(served?),
+        last = leading => last?,
+    };
+    // Calls that were under way end while this coordinator leads still.
+    let served = serving.await;
+    if let Some(leader) = last {
+        leader.resign().await;
+    }
     Ok(served?)
 }
 
-/// Drops workers that have not reported in time.
-async fn watch(members: Arc<members::Members>) {
+/// Campaigns and leads, as often as it comes to it, until `shutdown`. Returns the leader of the term that was broken off.
+async fn lead(
+    config: &Config,
+    seats: &Seats,
+    health: &HealthReporter,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Option<Leader>, CoordinatorError> {
+    let mut shutdown = pin!(shutdown);
     loop {
-        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
-        members.remove_silent();
+        seats.report(health, false).await;
+        let leader = tokio::select! {
+            leader = Leader::campaign(config.store.clone(), &config.name, LEASE) => leader?,
+            () = &mut shutdown => return Ok(None),
+        };
+        info!(epoch = leader.epoch(), "this coordinator leads");
+        let term = match Term::begin(config, leader.clone()).await {
+            Ok(term) => term,
+            Err(error) if error.is_deposed() => continue,
+            Err(error) => {
+                leader.resign().await;
+                return Err(CoordinatorError::Storage(error.to_string()));
+            }
+        };
+        term.take(seats);
+        seats.report(health, true).await;
+        let ends = tokio::select! {
+            () = leader.until_deposed() => false,
+            () = &mut shutdown => true,
+        };
+        seats.leave();
+        term.end();
+        if ends {
+            return Ok(Some(leader));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The workers that are alive.
 
+use shoal_wire::epoch::WorkerChannel;
 use shoal_wire::limits::{HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::Worker;
 use shoal_wire::proto::shards_client::ShardsClient;
@@ -7,8 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tracing::{info, warn};
+
+/// A client for questions to a worker.
+pub(crate) type Shards = ShardsClient<WorkerChannel>;
 
 /// A worker as the coordinator knows it. Whoever has placed rows on it keeps the handle and learns through it when the
 /// worker goes.
@@ -16,14 +19,14 @@ use tracing::{info, warn};
 pub(crate) struct Member {
     pub(crate) id: String,
     pub(crate) worker: Worker,
-    pub(crate) channel: Channel,
+    pub(crate) channel: WorkerChannel,
     /// True from the moment it is known to have died or left.
     gone: Arc<watch::Sender<bool>>,
 }
 
 impl Member {
     /// A client for its questions.
-    pub(crate) fn shards(&self) -> ShardsClient<Channel> {
+    pub(crate) fn shards(&self) -> Shards {
         ShardsClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
@@ -73,7 +76,7 @@ impl Members {
     }
 
     /// Adds a worker. One that had the same address before is gone: it has been started anew.
-    pub(crate) fn join(&self, worker: Worker, channel: Channel) -> String {
+    pub(crate) fn join(&self, worker: Worker, channel: WorkerChannel) -> String {
         let mut entries = self.lock();
         let same_address = |entry: &Entry| entry.member.worker.address == worker.address;
         let former: Vec<u64> =

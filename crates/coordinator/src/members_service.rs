@@ -1,6 +1,7 @@
 //! The gRPC face of the list of workers.
 
 use crate::members::Members;
+use shoal_wire::epoch::Stamp;
 use shoal_wire::flight::channel;
 use shoal_wire::limits::{CONNECT_TIMEOUT, HEARTBEAT_INTERVAL};
 use shoal_wire::proto::fleet_server::Fleet;
@@ -16,11 +17,12 @@ use tonic::{Request, Response, Status};
 pub(crate) struct FleetService {
     members: Arc<Members>,
     version: &'static str,
+    epoch: u64,
 }
 
 impl FleetService {
-    pub(crate) fn new(members: Arc<Members>, version: &'static str) -> Self {
-        Self { members, version }
+    pub(crate) fn new(members: Arc<Members>, version: &'static str, epoch: u64) -> Self {
+        Self { members, version, epoch }
     }
 }
 
@@ -34,7 +36,7 @@ impl Fleet for FleetService {
             return Err(Status::failed_precondition(message));
         }
         // A worker that cannot be reached would fail its first job instead; releasing nothing is a question like any.
-        let channel = channel(&worker.address)?;
+        let channel = Stamp::new(self.epoch).on(channel(&worker.address)?);
         let mut shards = ShardsClient::new(channel.clone());
         let reached = tokio::time::timeout(CONNECT_TIMEOUT, shards.release(ReleaseRequest::default())).await;
         let unreachable = |why: String| {

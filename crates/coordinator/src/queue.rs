@@ -19,13 +19,14 @@ pub(crate) struct Queue {
     changes: watch::Sender<u64>,
     is_stopping: AtomicBool,
     clock: fn() -> SystemTime,
+    epoch: u64,
 }
 
 impl Queue {
-    /// `jobs` are those that an earlier coordinator has left.
-    pub(crate) fn new(clock: fn() -> SystemTime, jobs: Vec<Job>) -> Self {
+    /// `jobs` are those that earlier leaders have left, `epoch` that of this one.
+    pub(crate) fn new(clock: fn() -> SystemTime, jobs: Vec<Job>, epoch: u64) -> Self {
         let jobs = Mutex::new(jobs.into_iter().map(|job| (job.number, job)).collect());
-        Self { jobs, changes: watch::Sender::new(0), is_stopping: AtomicBool::new(false), clock }
+        Self { jobs, changes: watch::Sender::new(0), is_stopping: AtomicBool::new(false), clock, epoch }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Job>> {
@@ -59,7 +60,7 @@ impl Queue {
             jobs.remove(&oldest);
             forgotten = Some(oldest);
         }
-        let job = Job::new(number, submission, (self.clock)());
+        let job = Job::new(number, submission, (self.clock)(), self.epoch);
         let message = job.to_message();
         jobs.insert(number, job);
         drop(jobs);
@@ -84,7 +85,7 @@ impl Queue {
 
     /// Ends a job, unless it has ended before.
     pub(crate) fn end(&self, number: u64, state: JobState, error: String) {
-        let ended = (self.clock)();
+        let ended = self.now();
         self.update(number, |job| {
             if !job.has_ended() {
                 job.end(state, error, ended)
@@ -106,7 +107,11 @@ impl Queue {
         self.look(name, Job::to_message)
     }
 
-    /// Stops what runs, for shutdown. No job ends by that: they go on under the next coordinator.
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    /// Stops what runs, since this coordinator ends or leads no more. No job ends by that: they go on under the next leader.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         for job in self.lock().values().filter(|job| !job.has_ended()) {
@@ -115,7 +120,7 @@ impl Queue {
         self.changed();
     }
 
-    /// Whether the coordinator is about to end.
+    /// Whether it was stopped.
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }

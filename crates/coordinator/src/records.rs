@@ -1,43 +1,54 @@
-//! What a coordinator leaves to its successor: jobs as they were asked for, and what came of them.
+//! The records of jobs, which a leader leaves to the next one: what was asked for, and where each job is.
+//!
+//! They are small and in the store, where only the leader can write. What is large is in storage ([`crate::results`]).
 
 use crate::data_sets::DataSets;
 use crate::error::FleetError;
-use crate::job::{Job, Outcome, Submission};
-use prost::Message;
+use crate::job::{Job, Submission};
+use crate::queue::Queue;
+use crate::results::Results;
 use serde::{Deserialize, Serialize};
-use shoal_clustering::kmeans::Checkpoint;
-use shoal_domain::{Centroids, JobSpec, Model};
-use shoal_storage::Storage;
-use shoal_wire::documents::{parse_model, to_bytes};
-use shoal_wire::proto::{self, JobState};
+use shoal_coordination::{Entry, Leader, Write};
+use shoal_domain::JobSpec;
+use shoal_wire::documents::to_bytes;
+use shoal_wire::proto::JobState;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tonic::Status;
 use tracing::{info, warn};
 
 const FORMAT: &str = "shoal-job-1";
+const PREFIX: &str = "jobs/";
 
-/// A job at rest: `jobs/7/record.json`.
+/// A job at rest, under `jobs/7`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+struct Record {
     format: String,
     number: u64,
     spec: JobSpec,
     /// The data set it reads; none where it has still to be read from the source.
     data_set: Option<String>,
-    warm_start: Option<Model>,
+    has_warm_start: bool,
     request_id: String,
     /// The protocol's name of the state.
     state: String,
     error: String,
     submitted_ms: u64,
     ended_ms: Option<u64>,
-    /// How many coordinators have worked on it.
-    n_lives: u64,
+    /// Under which leader its outcome was found.
+    outcome: Option<u64>,
+}
+
+/// How a job ends.
+pub(crate) struct End {
+    pub(crate) state: JobState,
+    pub(crate) error: String,
+    pub(crate) at: SystemTime,
 }
 
 impl Record {
-    pub(crate) fn of(job: &Job) -> Self {
+    fn of(job: &Job) -> Self {
         let submission = &job.submission;
         // What runs and is unwanted must not run again.
         let state = if job.is_unwanted && !job.has_ended() { JobState::Cancelled } else { job.state };
@@ -46,14 +57,20 @@ impl Record {
             number: job.number,
             spec: submission.spec.clone(),
             data_set: submission.data_set.as_ref().map(|data_set| data_set.name.clone()),
-            warm_start: submission.warm_start.clone(),
+            has_warm_start: submission.warm_start.is_some(),
             request_id: submission.request_id.clone(),
             state: state.as_str_name().to_owned(),
             error: job.error.clone(),
             submitted_ms: milliseconds(job.submitted),
             ended_ms: job.ended.map(milliseconds),
-            n_lives: job.n_lives,
+            outcome: job.outcome.as_ref().map(|outcome| outcome.epoch),
         }
+    }
+
+    fn end(&mut self, end: &End) {
+        end.state.as_str_name().clone_into(&mut self.state);
+        self.error.clone_from(&end.error);
+        self.ended_ms = Some(milliseconds(end.at));
     }
 }
 
@@ -67,124 +84,113 @@ fn time(milliseconds: u64) -> SystemTime {
 
 /// The records of all jobs.
 pub(crate) struct Records {
-    storage: Storage,
+    leader: Leader,
+    queue: Arc<Queue>,
+    results: Arc<Results>,
+    /// Held while a record is made and written, so that an older one never comes after a newer one.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Records {
-    pub(crate) fn new(storage: Storage) -> Self {
-        Self { storage }
+    pub(crate) fn new(leader: Leader, queue: Arc<Queue>, results: Arc<Results>) -> Self {
+        Self { leader, queue, results, writing: tokio::sync::Mutex::default() }
     }
 
-    /// Writes a record; from here on the job outlives this process.
-    pub(crate) async fn write(&self, record: &Record) -> Result<(), FleetError> {
-        Ok(self.storage.write(&name(record.number, "record.json"), to_bytes(record)?).await?)
-    }
-
-    /// Writes what came out of a job. Its record, which says that there is something, comes after.
-    pub(crate) async fn write_outcome(&self, number: u64, outcome: &Outcome) -> Result<(), FleetError> {
-        if let Some(silhouettes) = &outcome.row_silhouettes {
-            let bytes = silhouettes.iter().flat_map(|value| value.to_le_bytes()).collect();
-            self.storage.write(&name(number, "row_silhouettes.f64"), bytes).await?;
+    /// Writes a job as it is now; from here on it outlives this process. One that is forgotten meanwhile is not written.
+    pub(crate) async fn keep(&self, number: u64) -> Result<(), FleetError> {
+        let _writing = self.writing.lock().await;
+        match self.look(number) {
+            Ok(record) => self.write(&record).await,
+            Err(_) => Ok(()),
         }
-        self.storage.write(&name(number, "data_set"), outcome.data_set_name.clone().into_bytes()).await?;
-        self.storage.write(&name(number, "report.json"), outcome.report_json.clone()).await?;
-        Ok(self.storage.write(&name(number, "model.json"), outcome.model_json.clone()).await?)
     }
 
-    /// Writes where a job is, so that a successor need not begin at its beginning.
-    pub(crate) async fn write_checkpoint(&self, number: u64, checkpoint: &Checkpoint) -> Result<(), FleetError> {
-        let bytes = proto::Checkpoint::from(checkpoint).encode_to_vec();
-        Ok(self.storage.write(&name(number, "checkpoint"), bytes).await?)
-    }
-
-    /// Where a job was.
-    pub(crate) async fn checkpoint(&self, number: u64) -> Result<Option<Checkpoint>, FleetError> {
-        let Some(bytes) = self.storage.read(&name(number, "checkpoint")).await? else {
-            return Ok(None);
+    /// Ends a job: first in its record, and then for those who watch it, who must not see an end that a deposed leader has
+    /// made up.
+    pub(crate) async fn end(&self, number: u64, end: End) -> Result<(), FleetError> {
+        let _writing = self.writing.lock().await;
+        let Ok(mut record) = self.look(number) else {
+            return Ok(());
         };
-        let damaged = |reason: String| FleetError::Record { name: name(number, "checkpoint"), reason };
-        let message = proto::Checkpoint::decode(bytes).map_err(|error| damaged(error.to_string()))?;
-        Checkpoint::try_from(message).map(Some).map_err(|error| damaged(error.to_string()))
-    }
-
-    pub(crate) async fn remove_checkpoint(&self, number: u64) {
-        if let Err(error) = self.storage.remove_document(&name(number, "checkpoint")).await {
-            warn!(number, %error, "a checkpoint that nobody needs is still in storage");
+        record.end(&end);
+        match self.write(&record).await {
+            Err(error) if error.is_deposed() => return Err(error),
+            // The next leader would run it again, and find the same.
+            Err(error) => warn!(number, %error, "the end of a job was not written"),
+            Ok(()) => {}
         }
+        self.queue.end(number, end.state, end.error);
+        Ok(())
     }
 
+    fn look(&self, number: u64) -> Result<Record, Status> {
+        self.queue.look(&format!("{PREFIX}{number}"), Record::of)
+    }
+
+    async fn write(&self, record: &Record) -> Result<(), FleetError> {
+        let (key, lease) = (format!("{PREFIX}{}", record.number), None);
+        Ok(self.leader.write(&[Write::Put { key, value: to_bytes(record)?, lease }]).await?)
+    }
+
+    /// Forgets a job and all that came of it.
     pub(crate) async fn remove(&self, number: u64) {
-        if let Err(error) = self.storage.remove_folder(&format!("jobs/{number}")).await {
-            warn!(number, %error, "the record of a forgotten job is still in storage");
-        }
-    }
-
-    /// All jobs that were left. Those that had not ended wait again.
-    pub(crate) async fn load(&self, data_sets: &DataSets) -> Result<Vec<Job>, FleetError> {
-        let mut jobs = Vec::new();
-        for folder in self.storage.folders("jobs").await? {
-            let Some(json) = self.storage.read(&format!("jobs/{folder}/record.json")).await? else {
-                continue;
-            };
-            let damaged = |reason: String| FleetError::Record { name: format!("jobs/{folder}/record.json"), reason };
-            let record: Record = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
-            if record.format != FORMAT {
-                return Err(damaged(format!("its format is {}, this version reads {FORMAT}", record.format)));
-            }
-            jobs.push(self.job(record, data_sets).await?);
-        }
-        Ok(jobs)
-    }
-
-    async fn job(&self, record: Record, data_sets: &DataSets) -> Result<Job, FleetError> {
-        let number = record.number;
-        let state = JobState::from_str_name(&record.state).unwrap_or_default();
-        let has_ended = matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled);
-        let data_set = record.data_set.as_deref().filter(|_| !has_ended).map(|name| data_sets.get(name));
-        let (data_set, lost) = match data_set.transpose() {
-            Ok(data_set) => (data_set, None),
-            Err(error) => (None, Some(error.to_string())),
+        let removed = self.leader.write(&[Write::Delete(format!("{PREFIX}{number}"))]).await;
+        let removed = match removed {
+            Ok(()) => self.results.remove(number).await,
+            Err(error) => Err(error.into()),
         };
-        let Record { spec, warm_start, request_id, .. } = record;
-        let mut job =
-            Job::new(number, Submission { spec, data_set, warm_start, request_id }, time(record.submitted_ms));
-        job.live_again(record.n_lives + 1);
-        match (has_ended, lost) {
-            (true, _) => {
-                job.outcome = self.outcome(number).await?.map(Arc::new);
-                job.end(state, record.error, time(record.ended_ms.unwrap_or(record.submitted_ms)));
-            }
-            (false, Some(error)) => job.end(JobState::Failed, error, time(record.submitted_ms)),
-            (false, None) => info!(job = job.name(), "found in storage, waits again"),
+        if let Err(error) = removed {
+            warn!(number, %error, "the record of a forgotten job is still there");
         }
-        Ok(job)
-    }
-
-    async fn outcome(&self, number: u64) -> Result<Option<Outcome>, FleetError> {
-        let Some(model_json) = self.storage.read(&name(number, "model.json")).await? else {
-            return Ok(None);
-        };
-        let damaged = |what: &str, reason: String| FleetError::Record { name: name(number, what), reason };
-        let model = parse_model(&model_json).map_err(|reason| damaged("model.json", reason))?;
-        let centroids = Centroids::from_rows(model.centroids.iter().map(Vec::as_slice));
-        let centroids = centroids.map_err(|error| damaged("model.json", error.to_string()))?;
-        let report_json = self.storage.read(&name(number, "report.json")).await?.unwrap_or_default();
-        let data_set = self.storage.read(&name(number, "data_set")).await?.unwrap_or_default();
-        let silhouettes = self.storage.read(&name(number, "row_silhouettes.f64")).await?;
-        let silhouettes =
-            silhouettes.map(|bytes| bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect());
-        Ok(Some(Outcome {
-            model_json: model_json.to_vec(),
-            report_json: report_json.to_vec(),
-            wants_row_silhouettes: model.validate.row_silhouettes,
-            preparation: model.preparation,
-            centroids,
-            row_silhouettes: silhouettes,
-            data_set_name: String::from_utf8_lossy(&data_set).into_owned(),
-        }))
     }
 }
 
-fn name(number: u64, file: &str) -> String {
-    format!("jobs/{number}/{file}")
+/// All jobs that were left. Those that had not ended wait again.
+pub(crate) async fn load(leader: &Leader, results: &Results, data_sets: &DataSets) -> Result<Vec<Job>, FleetError> {
+    let mut jobs = Vec::new();
+    for entry in leader.store().list(PREFIX).await? {
+        jobs.push(job(&parse(&entry)?, leader.epoch(), results, data_sets).await?);
+    }
+    Ok(jobs)
+}
+
+fn parse(entry: &Entry) -> Result<Record, FleetError> {
+    let damaged = |reason: String| FleetError::Record { name: entry.key.clone(), reason };
+    let record: Record = serde_json::from_slice(&entry.value).map_err(|error| damaged(error.to_string()))?;
+    match record.format.as_str() {
+        FORMAT => Ok(record),
+        format => Err(damaged(format!("its format is {format}, this version reads {FORMAT}"))),
+    }
+}
+
+async fn job(record: &Record, epoch: u64, results: &Results, data_sets: &DataSets) -> Result<Job, FleetError> {
+    let number = record.number;
+    let state = JobState::from_str_name(&record.state).unwrap_or_default();
+    let has_ended = matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled);
+    let data_set = record.data_set.as_deref().filter(|_| !has_ended).map(|name| data_sets.get(name));
+    let (data_set, lost) = match data_set.transpose() {
+        Ok(data_set) => (data_set, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let warm_start = if record.has_warm_start { Some(results.warm_start(number).await?) } else { None };
+    let (spec, request_id) = (record.spec.clone(), record.request_id.clone());
+    let submission = Submission { spec, data_set, warm_start, request_id };
+    let mut job = Job::new(number, submission, time(record.submitted_ms), epoch);
+    match (has_ended, lost) {
+        (true, _) => {
+            let (mut state, mut error) = (state, record.error.clone());
+            if let Some(epoch) = record.outcome {
+                match results.outcome(number, epoch).await {
+                    Ok(outcome) => job.outcome = Some(Arc::new(outcome)),
+                    // One job's damage is not the others'.
+                    Err(damage @ FleetError::Record { .. }) => (state, error) = (JobState::Failed, damage.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
+            job.end(state, error, time(record.ended_ms.unwrap_or(record.submitted_ms)));
+        }
+        (false, Some(error)) => job.end(JobState::Failed, error, time(record.submitted_ms)),
+        (false, None) => info!(job = job.name(), "was left by an earlier leader, waits again"),
+    }
+    Ok(job)
 }

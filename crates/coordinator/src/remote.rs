@@ -13,6 +13,7 @@ use shoal_wire::limits::MAX_CENTROID_VALUES;
 use shoal_wire::proto::{CountDigitsRequest, DescribeRequest, ProfileRequest, ProfileResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
 use tonic::Response;
 
@@ -24,8 +25,8 @@ pub(crate) struct FleetRows {
 }
 
 impl FleetRows {
-    pub(crate) fn new(data_set: Arc<DataSet>, run: String, runtime: Handle) -> Self {
-        Self { workers: Holders::new(data_set, runtime), run }
+    pub(crate) fn new(data_set: Arc<DataSet>, run: String, runtime: Handle, cancelled: Arc<AtomicBool>) -> Self {
+        Self { workers: Holders::new(data_set, runtime, cancelled), run }
     }
 
     /// Devices that hold rows now.

@@ -1,6 +1,7 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
 use crate::holders::{Answer, Call, Holder, Holders, impossible, merge};
+use crate::members::Shards;
 use crate::run::Run;
 use shoal_clustering::silhouette::SimplifiedSilhouettes;
 use shoal_clustering::{
@@ -9,14 +10,12 @@ use shoal_clustering::{
 };
 use shoal_domain::{BlockId, Centroids, Merge};
 use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
-use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::proto::{
     AssignRequest, DistanceSumsRequest, DrawRequest, FarthestRequest, MoversRequest, PickedResponse, QueryRowsRequest,
     SimplifiedSilhouettesRequest, SpreadRequest,
 };
 use std::sync::Arc;
 use tonic::Response;
-use tonic::transport::Channel;
 
 pub(crate) struct FleetShard {
     workers: Holders,
@@ -38,10 +37,7 @@ impl FleetShard {
     }
 
     /// Asks every worker; `call` is given the run's name there.
-    fn ask_all<A>(
-        &self,
-        call: impl Fn(ShardsClient<Channel>, String) -> Call<'static, A>,
-    ) -> Result<Vec<Answer<A>>, ClusteringError>
+    fn ask_all<A>(&self, call: impl Fn(Shards, String) -> Call<'static, A>) -> Result<Vec<Answer<A>>, ClusteringError>
     where
         A: 'static,
     {
@@ -50,9 +46,9 @@ impl FleetShard {
 
     fn call_when_ready<A: 'static>(
         &self,
-        worker: ShardsClient<Channel>,
+        worker: Shards,
         holder: &Arc<Holder>,
-        call: &impl Fn(ShardsClient<Channel>, String) -> Call<'static, A>,
+        call: &impl Fn(Shards, String) -> Call<'static, A>,
     ) -> Call<'static, A> {
         let ready = self.run.clone().make_ready(worker.clone(), holder.clone());
         let answer = call(worker, self.run.name_on(holder));
@@ -216,7 +212,7 @@ impl Shard for FleetShard {
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
         let request = QueryRowsRequest { block: block.0, centroids: Some(centroids.into()), ..Default::default() };
         let (holder, answer) = self.workers.ask_holder_of(block, |worker, holder| {
-            self.call_when_ready(worker, holder, &|mut worker: ShardsClient<Channel>, run| {
+            self.call_when_ready(worker, holder, &|mut worker: Shards, run| {
                 let request = QueryRowsRequest { run, ..request.clone() };
                 Box::pin(async move { worker.query_rows(request).await })
             })

@@ -1,15 +1,14 @@
 //! The prepared rows of a job as workers hold them, and how one that does not have them comes by them.
 
 use crate::holders::{Holder, HolderKey};
+use crate::members::Shards;
 use futures::future::BoxFuture;
 use shoal_clustering::Sample;
 use shoal_domain::Preparation;
-use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::proto::{self, PrepareRequest, SampleRequest};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Prepared rows under a name.
 pub(crate) struct Run {
@@ -47,7 +46,7 @@ impl Run {
     /// Lets a holder make it, unless it has.
     pub(crate) fn make_ready(
         self: Arc<Self>,
-        mut worker: ShardsClient<Channel>,
+        mut worker: Shards,
         holder: Arc<Holder>,
     ) -> BoxFuture<'static, Result<(), Status>> {
         Box::pin(async move {

@@ -6,8 +6,9 @@ use crate::error::FleetError;
 use crate::job::Outcome;
 use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
-use crate::records::{Record, Records};
+use crate::records::{End, Records};
 use crate::remote::{FleetRows, check_size};
+use crate::results::Results;
 use futures::{FutureExt, StreamExt};
 use shoal_behavior::FeatureSource;
 use shoal_clustering::kmeans::Checkpoint;
@@ -23,7 +24,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::time::UNIX_EPOCH;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -41,14 +41,21 @@ pub(crate) struct Runner {
     data_sets: Arc<DataSets>,
     queue: Arc<Queue>,
     records: Arc<Records>,
-    /// When this coordinator started, in nanoseconds: the first job of its successor is another run.
-    boot: u128,
+    results: Arc<Results>,
+    /// Under which leader all this is: the same job of the next one is another run.
+    epoch: u64,
 }
 
 impl Runner {
-    pub(crate) fn new(config: Config, data_sets: Arc<DataSets>, queue: Arc<Queue>, records: Arc<Records>) -> Self {
-        let since_1970 = (config.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { config, data_sets, queue, records, boot: since_1970.as_nanos() }
+    pub(crate) fn new(
+        config: Config,
+        data_sets: Arc<DataSets>,
+        queue: Arc<Queue>,
+        records: Arc<Records>,
+        results: Arc<Results>,
+        epoch: u64,
+    ) -> Self {
+        Self { config, data_sets, queue, records, results, epoch }
     }
 
     /// Starts jobs as they come, for ever.
@@ -81,31 +88,29 @@ impl Runner {
         let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
         let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
-            Ok(outcome) => match self.records.write_outcome(number, &outcome).await {
+            Ok(outcome) => match self.results.write_outcome(number, &outcome).await {
                 Ok(()) => {
                     self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
                     (JobState::Succeeded, String::new())
                 }
                 Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
             },
-            // It goes on under the next coordinator.
+            // It goes on under the next leader.
             Err(_) if self.queue.is_stopping() => return,
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
             Err(JobError::Clustering(error)) => (JobState::Failed, error.about(&source)),
             Err(error) => (JobState::Failed, error.to_string()),
         };
+        let end = End { state, error: error.clone(), at: self.queue.now() };
+        if let Err(error) = self.records.end(number, end).await {
+            info!(job = name, %error, "goes on under another leader");
+            return;
+        }
         match error.as_str() {
             "" => info!(job = name, state = state.as_str_name(), "ended"),
             error => warn!(job = name, error, "failed"),
         }
-        self.queue.end(number, state, error);
-        self.records.remove_checkpoint(number).await;
-        if let Ok(record) = self.queue.look(&name, Record::of)
-            && let Err(error) = self.records.write(&record).await
-        {
-            // A successor would run it again, and find the same.
-            warn!(job = name, %error, "its end was not written");
-        }
+        self.results.remove_checkpoints(number).await;
     }
 
     async fn work(&self, name: &str) -> Result<Outcome, JobError> {
@@ -120,17 +125,15 @@ impl Runner {
                 let data_set = self.read(&submission.spec.source, &cancelled).await?;
                 // From here on the source may change: a successor takes the rows that were read.
                 self.queue.update(number, |job| job.submission.data_set = Some(data_set.clone()));
-                if let Ok(record) = self.queue.look(name, Record::of) {
-                    self.records.write(&record).await?;
-                }
+                self.records.keep(number).await?;
                 data_set
             }
         };
         check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
-        let run = format!("{name}@{}", self.boot);
-        let rows = FleetRows::new(data_set.clone(), run, Handle::current());
+        let run = format!("{name}@{}", self.epoch);
+        let rows = FleetRows::new(data_set.clone(), run, Handle::current(), cancelled);
         let (spec, warm_start) = (submission.spec, submission.warm_start);
-        let checkpoint = self.records.checkpoint(number).await?;
+        let checkpoint = self.results.checkpoint(number).await?;
         if let Some(checkpoint) = &checkpoint {
             let n_passes = checkpoint.starts.iter().map(|start| start.n_iter).max();
             info!(job = name, n_passes, "goes on from a checkpoint");
@@ -144,6 +147,7 @@ impl Runner {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let report = Report::new(&segmentation.model, RanOn { mode: "fleet".to_owned(), devices, version }, timings);
         Ok(Outcome {
+            epoch: self.epoch,
             model_json: to_bytes(&segmentation.model)?,
             report_json: to_bytes(&report)?,
             row_silhouettes: segmentation.row_silhouettes,
@@ -158,7 +162,7 @@ impl Runner {
     async fn read(&self, spec: &SourceSpec, cancelled: &AtomicBool) -> Result<Arc<DataSet>, JobError> {
         let source = FeatureSource::open(spec, &self.config.store_options).await.map_err(FleetError::from)?;
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight()).map_err(FleetError::from)?;
-        let mut placement = self.data_sets.start(schema.clone())?;
+        let mut placement = self.data_sets.start(schema.clone()).await?;
         match place(&source, &mut placement, cancelled).await {
             Ok(n_rows) => Ok(self.data_sets.commit(placement, schema, n_rows).await?),
             Err(error) => {
@@ -197,7 +201,7 @@ enum JobError {
 /// Writes a job's steps into its record, takes the time of each phase, and passes a cancellation on.
 struct JobObserver {
     queue: Arc<Queue>,
-    records: Arc<Records>,
+    results: Arc<Results>,
     /// Checkpoints are written from the algorithm's own thread, which waits.
     runtime: Handle,
     number: u64,
@@ -219,7 +223,7 @@ impl JobObserver {
         let started = Instant::now();
         Self {
             queue: runner.queue.clone(),
-            records: runner.records.clone(),
+            results: runner.results.clone(),
             runtime: Handle::current(),
             number,
             cancelled,
@@ -258,7 +262,7 @@ impl Observer for JobObserver {
         if self.written.elapsed() < CHECKPOINT_INTERVAL {
             return;
         }
-        if let Err(error) = self.runtime.block_on(self.records.write_checkpoint(self.number, &checkpoint())) {
+        if let Err(error) = self.runtime.block_on(self.results.write_checkpoint(self.number, &checkpoint())) {
             // The job can do without; a successor would begin further back.
             warn!(job = self.number, %error, "no checkpoint was written");
         }

@@ -20,12 +20,6 @@ pub enum StorageError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Another process has the folder.
-    #[error("the folder `{folder}` belongs to another coordinator, which runs")]
-    Claimed {
-        /// The folder.
-        folder: String,
-    },
     /// A file could not be brought to disk.
     #[error("{path} could not be brought to disk: {source}")]
     Sync {

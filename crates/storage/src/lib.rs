@@ -25,8 +25,8 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use url::Url;
 
@@ -40,13 +40,6 @@ pub struct Storage {
     location: String,
     /// Where it is on this machine, if it is.
     folder: Option<PathBuf>,
-}
-
-/// A folder as long as it is this process's own.
-#[derive(Debug)]
-pub struct Claim {
-    /// The system holds the lock for as long as the file is open, however the process ends.
-    _lock: Option<File>,
 }
 
 impl Storage {
@@ -66,18 +59,9 @@ impl Storage {
         Ok(Self { store: Arc::new(store), root: Path::default(), location, folder })
     }
 
-    /// Claims a folder for this process; one that another process has claimed is refused. Nobody watches over a bucket.
-    pub fn claim(&self) -> Result<Claim, StorageError> {
-        let Some(folder) = &self.folder else {
-            return Ok(Claim { _lock: None });
-        };
-        let failed = |source| StorageError::Folder { folder: self.location.clone(), source };
-        let file = File::create(folder.join("lock")).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Claim { _lock: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(StorageError::Claimed { folder: self.location.clone() }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
+    /// Where it is on this machine, if it is a folder.
+    pub fn folder(&self) -> Option<&FilePath> {
+        self.folder.as_deref()
     }
 
     /// Starts to write a data set. Nothing of it can be read until it is committed.

@@ -16,6 +16,9 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::panic::AssertUnwindSafe;
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::{self, StdError};
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Status};
@@ -40,7 +43,13 @@ pub fn channel(url: &str) -> Result<Channel, Status> {
 }
 
 /// A Flight client of a peer, with our limits.
-pub fn client(channel: Channel) -> FlightServiceClient<Channel> {
+pub fn client<C>(channel: C) -> FlightServiceClient<C>
+where
+    C: GrpcService<Body>,
+    C::Error: Into<StdError>,
+    C::ResponseBody: codegen::Body<Data = Bytes> + Send + 'static,
+    <C::ResponseBody as codegen::Body>::Error: Into<StdError> + Send,
+{
     FlightServiceClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)

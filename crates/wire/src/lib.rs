@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod convert;
 pub mod documents;
+pub mod epoch;
 pub mod flight;
 pub mod labels;
 pub mod limits;

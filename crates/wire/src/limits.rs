@@ -55,10 +55,16 @@ pub const WORKERS_AWAITED: Duration = Duration::from_secs(60);
 /// How often it looks.
 pub const WORKERS_LOOKED_FOR: Duration = Duration::from_millis(200);
 
-/// Workers that one question may cost before it is taken for what kills them.
+/// How often one question may cost workers before it is taken for what kills them.
 pub const LOSSES_MAX: usize = 3;
 /// How often blocks are placed before it is given up, when workers are lost over it.
 pub const PLACEMENTS_MAX: usize = 8;
+
+/// How long a coordinator leads without renewing it.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// How long a client waits for one of several coordinators to lead.
+pub const LEADER_AWAITED: Duration = Duration::from_secs(15);
 
 /// How long a client that follows a job waits for a coordinator that has gone.
 pub const COORDINATOR_AWAITED: Duration = Duration::from_secs(60);

@@ -61,6 +61,21 @@ pub fn one_line(status: &Status) -> String {
     format!("{name}: {message}")
 }
 
+/// Marks the status of a coordinator that does not lead.
+const STANDBY: &str = "shoal-standby";
+
+/// What a coordinator says that does not lead.
+pub fn standby() -> Status {
+    let mut status = Status::unavailable("this coordinator does not lead; another one does, or is about to");
+    status.metadata_mut().insert(STANDBY, tonic::metadata::MetadataValue::from_static("1"));
+    status
+}
+
+/// Whether a coordinator has answered that it does not lead.
+pub fn is_standby(status: &Status) -> bool {
+    status.metadata().contains_key(STANDBY)
+}
+
 /// Whether the connection broke, before or within a call: gRPC reports that under any of these.
 pub fn is_connection_error(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)

@@ -1,7 +1,8 @@
 //! A worker: holds blocks of rows and answers questions about them.
 //!
-//! It owns no job and no decision. A coordinator puts blocks here by Arrow Flight, asks (see `Shards` in the protocol), and
-//! tells it to let go. Everything is in memory: a worker that goes takes its blocks with it.
+//! It owns no job and no decision. The coordinator that leads puts blocks here by Arrow Flight, asks (see `Shards` in the
+//! protocol), and tells it to let go; one that has been replaced is refused. Everything is in memory: a worker that goes
+//! takes its blocks with it.
 //!
 //! Async ends at the service: each question is computed on the machine's own threads, so that a long pass never keeps
 //! heartbeats or health checks waiting.
@@ -15,6 +16,7 @@ pub use membership::{MembershipError, WorkerIdentity};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use shoal_clustering::Machine;
+use shoal_wire::epoch::Newest;
 use shoal_wire::limits::MAX_MESSAGE_BYTES;
 use shoal_wire::proto::DESCRIPTOR;
 use shoal_wire::proto::shards_server::ShardsServer;
@@ -22,6 +24,7 @@ use std::future::Future;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tonic::service::interceptor::InterceptedService;
 
 /// Why a worker stopped.
 #[derive(Debug, Error)]
@@ -37,10 +40,10 @@ pub enum WorkerError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves on `listener` and belongs to the coordinator's fleet until `shutdown`.
+/// Serves on `listener` and belongs to the fleet of whichever of the coordinators leads, until `shutdown`.
 pub async fn run(
     listener: TcpListener,
-    coordinator: &str,
+    coordinators: &[String],
     identity: WorkerIdentity,
     machine: Machine,
     shutdown: impl Future<Output = ()> + Send,
@@ -52,6 +55,9 @@ pub async fn run(
     let flight = FlightServiceServer::new(flight::BlockFlight::new(store.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let newest = Newest::default();
+    let shards = InterceptedService::new(shards, newest.clone());
+    let flight = InterceptedService::new(flight, newest);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<ShardsServer<service::ShardService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -70,7 +76,7 @@ pub async fn run(
         let _ = has_left.await;
     });
     let membership = async {
-        let result = membership::belong(coordinator, identity, &store, shutdown).await;
+        let result = membership::belong(coordinators, identity, &store, shutdown).await;
         // The server may have failed already; then nobody listens.
         let _ = left.send(());
         result

@@ -52,19 +52,48 @@ pub enum MembershipError {
     },
 }
 
-/// Registers and reports until `shutdown`, then leaves. A coordinator that comes back after a restart does not know this
-/// worker any more: it registers again, and lets go of rows that nobody will ask for.
+/// The coordinators that may lead, one of which is spoken to.
+struct Coordinators {
+    urls: Vec<String>,
+    clients: Vec<FleetClient<Channel>>,
+    current: usize,
+}
+
+impl Coordinators {
+    fn new(urls: &[String]) -> Result<Self, MembershipError> {
+        let clients = urls.iter().map(|url| match channel(url) {
+            Ok(channel) => Ok(FleetClient::new(channel)),
+            Err(status) => Err(MembershipError::Refused { url: url.clone(), status }),
+        });
+        Ok(Self { urls: urls.to_vec(), clients: clients.collect::<Result<_, _>>()?, current: 0 })
+    }
+
+    fn url(&self) -> &str {
+        &self.urls[self.current]
+    }
+
+    fn client(&mut self) -> &mut FleetClient<Channel> {
+        &mut self.clients[self.current]
+    }
+
+    /// Speaks to the next one, which may be the same.
+    fn turn(&mut self) {
+        self.current = (self.current + 1) % self.urls.len();
+    }
+}
+
+/// Registers with the coordinator that leads, of those at `urls`, and reports until `shutdown`, then leaves. A leader that does
+/// not know this worker, since it was started anew or elected, is joined anew, and rows that nobody will ask for are let go.
 pub(crate) async fn belong(
-    url: &str,
+    urls: &[String],
     identity: WorkerIdentity,
     store: &Store,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), MembershipError> {
     let mut shutdown = pin!(shutdown);
-    let refused = |status| MembershipError::Refused { url: url.to_owned(), status };
-    let mut fleet = FleetClient::new(channel(url).map_err(refused)?);
+    let mut coordinators = Coordinators::new(urls)?;
     let joined = tokio::select! {
-        joined = join(&mut fleet, &identity, url) => joined?,
+        joined = join(&mut coordinators, &identity) => joined?,
         () = &mut shutdown => return Ok(()),
     };
     let mut worker_id = joined;
@@ -74,22 +103,26 @@ pub(crate) async fn belong(
             () = &mut shutdown => break,
         }
         let heartbeat = HeartbeatRequest { worker_id: worker_id.clone(), boot_id: identity.boot_id };
-        match unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, fleet.heartbeat(heartbeat)).await) {
+        match unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, coordinators.client().heartbeat(heartbeat)).await) {
             Ok(_) => {}
             Err(status) if status.code() == Code::NotFound => {
-                warn!(url, "the coordinator has forgotten this worker, registering again");
+                warn!(url = coordinators.url(), "the coordinator does not know this worker, registering again");
                 store.clear();
                 worker_id = tokio::select! {
-                    joined = join(&mut fleet, &identity, url) => joined?,
+                    joined = join(&mut coordinators, &identity) => joined?,
                     () = &mut shutdown => return Ok(()),
                 };
             }
-            Err(status) => warn!(url, status = one_line(&status), "heartbeat failed"),
+            Err(status) => {
+                warn!(url = coordinators.url(), status = one_line(&status), "heartbeat failed");
+                coordinators.turn();
+            }
         }
     }
     let leave = LeaveRequest { worker_id, boot_id: identity.boot_id };
-    if let Err(status) = unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, fleet.leave(leave)).await) {
-        warn!(url, status = one_line(&status), "the coordinator was not told that this worker leaves");
+    if let Err(status) = unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, coordinators.client().leave(leave)).await) {
+        let (url, status) = (coordinators.url(), one_line(&status));
+        warn!(url, status, "the coordinator was not told that this worker leaves");
     }
     Ok(())
 }
@@ -98,12 +131,8 @@ fn unwrap_timeout<T>(waited: Result<Result<T, Status>, tokio::time::error::Elaps
     waited.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer from the coordinator")))
 }
 
-/// Registers; a coordinator that is not there yet is waited for.
-async fn join(
-    fleet: &mut FleetClient<Channel>,
-    identity: &WorkerIdentity,
-    url: &str,
-) -> Result<String, MembershipError> {
+/// Registers; coordinators that are not there or do not lead yet are waited for.
+async fn join(coordinators: &mut Coordinators, identity: &WorkerIdentity) -> Result<String, MembershipError> {
     let worker = Worker {
         address: identity.address.clone(),
         device: identity.device.clone(),
@@ -112,22 +141,26 @@ async fn join(
     };
     let deadline = Instant::now() + FIRST_CONTACT;
     loop {
-        let request = RegisterRequest { worker: Some(worker.clone()) };
-        let status = match unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, fleet.register(request)).await) {
-            Ok(response) => {
-                let worker_id = response.into_inner().worker_id;
-                info!(url, worker_id, "joined the fleet");
-                return Ok(worker_id);
+        for _ in 0..coordinators.urls.len() {
+            let request = RegisterRequest { worker: Some(worker.clone()) };
+            let status = match unwrap_timeout(timeout(HEARTBEAT_TIMEOUT, coordinators.client().register(request)).await)
+            {
+                Ok(response) => {
+                    let worker_id = response.into_inner().worker_id;
+                    info!(url = coordinators.url(), worker_id, "joined the fleet");
+                    return Ok(worker_id);
+                }
+                Err(status) => status,
+            };
+            let url = coordinators.url().to_owned();
+            if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) {
+                return Err(MembershipError::Refused { url, status });
             }
-            Err(status) => status,
-        };
-        let url = url.to_owned();
-        if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) {
-            return Err(MembershipError::Refused { url, status });
-        }
-        warn!(url, status = one_line(&status), "cannot join yet, trying again");
-        if Instant::now() >= deadline {
-            return Err(MembershipError::Unreachable { url, status });
+            warn!(url, status = one_line(&status), "cannot join yet, trying again");
+            if Instant::now() >= deadline {
+                return Err(MembershipError::Unreachable { url, status });
+            }
+            coordinators.turn();
         }
         sleep(HEARTBEAT_INTERVAL).await;
     }

@@ -18,8 +18,8 @@ pub(crate) async fn jobs(command: &JobsCommand) -> Result<()> {
     }
 }
 
-async fn list(url: &str, output: Format) -> Result<()> {
-    let coordinator = Coordinator::new(url)?;
+async fn list(urls: &[String], output: Format) -> Result<()> {
+    let coordinator = Coordinator::find(urls).await?;
     let mut jobs = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -42,7 +42,7 @@ async fn list(url: &str, output: Format) -> Result<()> {
 }
 
 async fn get(arguments: &JobArguments) -> Result<()> {
-    let coordinator = Coordinator::new(&arguments.coordinator.coordinator)?;
+    let coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let request = GetJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().get_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     let is_done = job.state() == JobState::Succeeded;
@@ -63,7 +63,7 @@ async fn get(arguments: &JobArguments) -> Result<()> {
 }
 
 async fn watch(arguments: &JobArguments) -> Result<()> {
-    let coordinator = Coordinator::new(&arguments.coordinator.coordinator)?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let progress = ProgressLine::new();
     progress.begin(&arguments.job, None);
     let watched = coordinator.watch(&arguments.job, |event| show_event(&progress, event)).await;
@@ -73,7 +73,7 @@ async fn watch(arguments: &JobArguments) -> Result<()> {
 }
 
 async fn cancel(arguments: &JobArguments) -> Result<()> {
-    let coordinator = Coordinator::new(&arguments.coordinator.coordinator)?;
+    let coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let request = CancelJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().cancel_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     match arguments.output {

@@ -2,30 +2,50 @@
 
 use crate::args::{CoordinatorArguments, WorkerArguments};
 use crate::device;
-use crate::environment::store_options;
+use crate::environment::{process_number, store_options};
 use anyhow::{Result, anyhow};
+use shoal_coordination::{EtcdStore, FileStore, Store};
 use shoal_coordinator::Config;
 use shoal_storage::Storage;
 use shoal_worker::WorkerIdentity;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+/// Where records are without etcd.
+const RECORDS_FILE: &str = "records.redb";
+
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> {
     let storage = Storage::open(&arguments.data, &store_options()).map_err(|error| anyhow!("--data: {error}"))?;
+    let store = store(arguments, &storage)?;
     let listener = listen(arguments.listen).await?;
     let address = listener.local_addr()?;
     info!(%address, "coordinator listens");
     if let Some(path) = &arguments.address_file {
         std::fs::write(path, address.to_string()).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    let config = Config { clock: SystemTime::now, store_options: store_options(), storage };
+    let name = format!("{address} (process {})", std::process::id());
+    let config = Config { clock: SystemTime::now, store_options: store_options(), storage, store, name };
     shoal_coordinator::run(listener, config, shutdown()?).await?;
     info!("coordinator stopped");
     Ok(())
+}
+
+/// What keeps records and says who leads.
+fn store(arguments: &CoordinatorArguments, storage: &Storage) -> Result<Arc<dyn Store>> {
+    if !arguments.etcd.is_empty() {
+        let store = EtcdStore::new(&arguments.etcd, &arguments.etcd_prefix);
+        return Ok(Arc::new(store.map_err(|error| anyhow!("--etcd: {error}"))?));
+    }
+    let folder = arguments.records.as_deref().or(storage.folder());
+    let folder =
+        folder.ok_or_else(|| anyhow!("--data: a bucket keeps no records; --etcd or --records must say where"))?;
+    std::fs::create_dir_all(folder).map_err(|error| anyhow!("--records {}: {error}", folder.display()))?;
+    Ok(Arc::new(FileStore::open(&folder.join(RECORDS_FILE))?))
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -44,7 +64,7 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
         address,
         device: machine.engine.name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        boot_id: boot_id()?,
+        boot_id: process_number()?,
     };
     info!(address = identity.address, device = identity.device, "worker listens");
     shoal_worker::run(listener, &arguments.coordinator, identity, machine, shutdown()?).await?;
@@ -54,12 +74,6 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow!("--listen {address}: {error}"))
-}
-
-/// Tells this process from an earlier one at the same address.
-fn boot_id() -> Result<u64> {
-    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-    Ok(nanoseconds ^ u64::from(std::process::id()).rotate_left(32))
 }
 
 /// Returns at the first Ctrl-C or SIGTERM.

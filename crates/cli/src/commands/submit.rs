@@ -2,7 +2,7 @@
 
 use crate::args::{Reader, SubmitArguments};
 use crate::client::{Coordinator, show_event};
-use crate::environment::store_options;
+use crate::environment::{process_number, store_options};
 use crate::job_file;
 use crate::progress::ProgressLine;
 use crate::say::say;
@@ -26,7 +26,7 @@ use tonic::Status;
 pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     let spec = job_file::read(&arguments.job)?;
     let warm_start = job_file::warm_start(&spec)?;
-    let coordinator = Coordinator::new(&arguments.coordinator.coordinator)?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let line = ProgressLine::new();
     let data_set = match arguments.read_on {
         Reader::Coordinator => String::new(),
@@ -36,9 +36,10 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
         }
     };
     let warm_start_json = warm_start.map(|model| to_bytes(&model)).transpose()?.unwrap_or_default();
-    let request = SubmitJobRequest { spec: Some((&spec).into()), data_set, warm_start_json, request_id: String::new() };
-    let job = coordinator.jobs().submit_job(request).await.map_err(|status| coordinator.failed(&status))?;
-    let name = job.into_inner().name;
+    // A job that is sent twice, since the answer was lost, is the same job.
+    let request_id = format!("{:x}", process_number()?);
+    let request = SubmitJobRequest { spec: Some((&spec).into()), data_set, warm_start_json, request_id };
+    let name = coordinator.submit(&request).await?.name;
     if !arguments.watch {
         line.finish();
         say(&format!("{name}\n"))?;

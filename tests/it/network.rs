@@ -1,0 +1,55 @@
+//! What happens to connections while a job runs, and does not show in its result.
+
+use crate::disturbed::Disturbed;
+use crate::process::{Fleet, wait_for};
+use crate::proxy::{Proxy, Weather};
+use shoal_stats::RandomStream;
+use std::time::Duration;
+
+/// A fleet of two workers, one of which is reached through a proxy.
+fn fleet() -> (Fleet, Proxy) {
+    let (mut fleet, proxy) = (Fleet::start(1), Proxy::start());
+    fleet.add_worker_behind(&proxy);
+    (fleet, proxy)
+}
+
+#[test]
+fn connections_break_again_and_again() {
+    let (fleet, proxy) = fleet();
+    let mut disturbed = Disturbed::start(&fleet);
+    let stream = RandomStream { seed: 1, stream: 0 };
+    for draw in 0u64.. {
+        if disturbed.has_ended() {
+            break;
+        }
+        // From within the first frames of a connection to within a large answer.
+        proxy.set(Weather::Breaks((stream.uniform(draw) * 20_000.0) as u64));
+        std::thread::sleep(Duration::from_millis(200));
+        proxy.set(Weather::Fair);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(proxy.n_hit() > 10, "{} hits", proxy.n_hit());
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn everything_takes_longer() {
+    let (fleet, proxy) = fleet();
+    let mut disturbed = Disturbed::start(&fleet);
+    proxy.set(Weather::Slow(Duration::from_millis(20)));
+    wait_for(|| (proxy.n_hit() > 100 || disturbed.has_ended()).then_some(())).expect("bytes are under way");
+    proxy.set(Weather::Fair);
+    assert!(proxy.n_hit() > 10, "{} hits", proxy.n_hit());
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+/// The worker's own heartbeats arrive, since they do not go through the proxy; only questions do not.
+#[test]
+fn a_worker_is_cut_off_and_its_connections_stay_open() {
+    let (fleet, proxy) = fleet();
+    let disturbed = Disturbed::start(&fleet);
+    proxy.set(Weather::Silent);
+    fleet.coordinator.logs("it does not answer");
+    assert!(proxy.n_hit() > 0);
+    disturbed.ends_as_undisturbed(&fleet);
+}
