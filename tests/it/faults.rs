@@ -26,6 +26,7 @@ fn a_worker_stands_still() {
     fleet.workers[1].stand_still();
     fleet.coordinator.logs("placing blocks that no worker holds");
     fleet.workers[1].go_on();
+    fleet.workers[1].logs("registering again");
     disturbed.ends_as_undisturbed(&fleet);
 }
 
@@ -102,6 +103,7 @@ fn etcd_is_killed_and_comes_back_within_the_lease() {
     let disturbed = Disturbed::start_until_checkpoint(&fleet);
     etcd.restart();
     disturbed.ends_as_undisturbed(&fleet);
+    assert!(!fleet.coordinator.log().contains("leads no more"), "{}", fleet.coordinator.log());
     assert!(!fleet.standbys[0].log().contains("this coordinator leads"), "{}", fleet.standbys[0].log());
 }
 
@@ -144,6 +146,13 @@ fn damaged_rows_in_storage_are_noticed() {
     let log = disturbed.client.log();
     assert!(log.contains("data_sets/1/000000.arrow: is damaged") && log.contains("BLAKE3"), "{log}");
     assert!(!disturbed.out.exists(), "a job that has failed leaves no files");
+    // What is damaged is no other job's concern, and no later coordinator's.
+    let manifest = fleet.folder.path().join("data/data_sets/1/manifest.json");
+    let text = fs::read_to_string(&manifest).expect("the manifest is in storage");
+    fs::write(&manifest, text.replace("2469", "2468")).expect("the folder is writable");
+    fleet.replace_coordinator();
+    fleet.coordinator.logs("data set in storage is damaged");
+    fleet.add_worker();
     let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
     assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
 }

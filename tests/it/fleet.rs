@@ -61,7 +61,7 @@ fn three_workers_find_what_one_process_finds() {
 
 #[test]
 fn a_running_job_can_be_cancelled() {
-    let fleet = Fleet::start(1);
+    let mut fleet = Fleet::start(1);
     let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
     let job = fleet.folder.path().join("long.yaml");
     fs::write(&job, long.replace("n_init: 20", "n_init: 1000").replace("tol: 1.0e-4", "tol: 0")).expect("writable");
@@ -72,6 +72,18 @@ fn a_running_job_can_be_cancelled() {
     assert!(line.contains("was cancelled"), "{line}");
     let line = fleet.fail(&["jobs", "cancel", &name]);
     assert!(line.contains("FAILED_PRECONDITION") && line.contains("has ended"), "{line}");
+
+    // Neither it nor a data set without rows comes back with the next coordinator.
+    let (rows, job) = (fleet.folder.path().join("none.csv"), fleet.folder.path().join("none.yaml"));
+    fs::write(&rows, "id,a,b\n").expect("the folder is writable");
+    let spec = format!("source: {{ path: {}, id: id, features: [a, b] }}\nkmeans: {{ n_clusters: 2 }}\n", text(&rows));
+    fs::write(&job, spec).expect("the folder is writable");
+    let line = fleet.fail(&["submit", text(&job), "--read-on", "coordinator", "--watch"]);
+    assert!(line.contains("no rows"), "{line}");
+    fleet.replace_coordinator();
+    let listed = fleet.succeed(&["jobs", "list"]);
+    let states: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(states, ["failed", "cancelled"], "{listed}");
 }
 
 #[test]

@@ -32,6 +32,17 @@ struct Followed {
     error: String,
 }
 
+/// Why something was not fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fetch {
+    /// The connection broke, or the coordinator does not lead: another one may have it.
+    #[error("{0}")]
+    Broken(anyhow::Error),
+    /// It will not be there later either.
+    #[error("{0}")]
+    Failed(#[from] anyhow::Error),
+}
+
 /// A connection to the coordinator that leads.
 pub(crate) struct Coordinator {
     /// All that may lead.
@@ -107,8 +118,13 @@ impl Coordinator {
     }
 
     /// Follows a job to its end, each event to `show`. A connection that breaks is made again, to a coordinator that may
-    /// have been started anew, and the job is followed from where it was.
-    pub(crate) async fn watch(&mut self, name: &str, mut show: impl FnMut(&JobEvent)) -> Result<JobState> {
+    /// have been started anew, and the job is followed from where it was. `is_known` when the job has been acknowledged.
+    pub(crate) async fn watch(
+        &mut self,
+        name: &str,
+        is_known: bool,
+        mut show: impl FnMut(&JobEvent),
+    ) -> Result<JobState> {
         let mut followed = Followed { state: JobState::Unspecified, last_event: 0, error: String::new() };
         let mut broken_since = None;
         loop {
@@ -118,7 +134,7 @@ impl Coordinator {
                 (JobState::Succeeded, _) => return Ok(JobState::Succeeded),
                 (JobState::Failed, _) => return Err(anyhow!("{name} has failed: {}", followed.error)),
                 (JobState::Cancelled, _) => return Err(anyhow!("{name} was cancelled")),
-                (_, Err(status)) if followed.last_event == 0 || !is_connection_error(&status) => {
+                (_, Err(status)) if (followed.last_event == 0 && !is_known) || !is_connection_error(&status) => {
                     return Err(self.failed(&status));
                 }
                 (_, ended) => {
@@ -155,47 +171,9 @@ impl Coordinator {
         Ok(())
     }
 
-    pub(crate) async fn result(&self, name: &str) -> Result<JobResult> {
-        let request = GetJobResultRequest { name: name.to_owned() };
-        let result = self.jobs().get_job_result(request).await.map_err(|status| self.failed(&status))?;
-        Ok(result.into_inner())
-    }
-
-    /// Writes a job's labels as Parquet and gives the target back.
-    pub(crate) async fn labels<W: Write + Send>(&self, name: &str, target: W) -> Result<W> {
-        let ticket = Ticket::new(LabelsTicket { job: name.to_owned() }.encode_to_vec());
-        let stream = client(self.channel.clone()).do_get(ticket).await.map_err(|status| self.failed(&status))?;
-        let mut stream = Incoming::new(stream.into_inner());
-        // Nothing is written before the first rows are here: an error leaves an empty target, not half a file.
-        let mut target = Some(target);
-        let mut schema = None;
-        let mut writer = None;
-        while let Some(message) = stream.next().await.map_err(|status| self.failed(&status))? {
-            match message.payload {
-                DecodedPayload::Schema(of_labels) => schema = Some(of_labels),
-                DecodedPayload::RecordBatch(batch) => {
-                    if let Some(target) = target.take() {
-                        writer = Some(label_writer(target, batch.schema())?);
-                    }
-                    if let Some(writer) = &mut writer {
-                        writer.write(&batch)?;
-                    }
-                }
-                DecodedPayload::None => {}
-            }
-        }
-        let writer = match (writer, schema, target) {
-            (Some(writer), ..) => writer,
-            (None, Some(schema), Some(target)) => label_writer(target, schema)?,
-            _ => return Err(anyhow!("{}: the labels of {name} have no schema", self.url)),
-        };
-        Ok(writer.into_inner()?)
-    }
-
-    /// Prints a finished job, and writes its files when a folder is given.
-    pub(crate) async fn deliver(&self, name: &str, out: Option<&Path>, output: Format) -> Result<()> {
+    /// Fetches what came out of a job, and writes its files when a folder is given.
+    async fn fetch(&self, name: &str, out: Option<&Path>) -> Result<Report, Fetch> {
         let result = self.result(name).await?;
-        let report: Report = serde_json::from_slice(&result.report_json)?;
         if let Some(folder) = out {
             let mut files = OutFolder::create(folder)?;
             let labels = self.labels(name, files.file("labels.parquet")?).await?;
@@ -204,6 +182,62 @@ impl Coordinator {
             files.write_bytes("model.json", &result.model_json)?;
             files.commit()?;
         }
+        Ok(serde_json::from_slice(&result.report_json).map_err(anyhow::Error::from)?)
+    }
+
+    fn fetch_failed(&self, status: &Status) -> Fetch {
+        let error = self.failed(status);
+        if is_connection_error(status) { Fetch::Broken(error) } else { Fetch::Failed(error) }
+    }
+
+    pub(crate) async fn result(&self, name: &str) -> Result<JobResult, Fetch> {
+        let request = GetJobResultRequest { name: name.to_owned() };
+        let result = self.jobs().get_job_result(request).await.map_err(|status| self.fetch_failed(&status))?;
+        Ok(result.into_inner())
+    }
+
+    /// Writes a job's labels as Parquet and gives the target back.
+    pub(crate) async fn labels<W: Write + Send>(&self, name: &str, target: W) -> Result<W, Fetch> {
+        let ticket = Ticket::new(LabelsTicket { job: name.to_owned() }.encode_to_vec());
+        let stream = client(self.channel.clone()).do_get(ticket).await.map_err(|status| self.fetch_failed(&status))?;
+        let mut stream = Incoming::new(stream.into_inner());
+        // Nothing is written before the first rows are here: an error leaves an empty target, not half a file.
+        let mut target = Some(target);
+        let mut schema = None;
+        let mut writer = None;
+        while let Some(message) = stream.next().await.map_err(|status| self.fetch_failed(&status))? {
+            match message.payload {
+                DecodedPayload::Schema(of_labels) => schema = Some(of_labels),
+                DecodedPayload::RecordBatch(batch) => {
+                    if let Some(target) = target.take() {
+                        writer = Some(label_writer(target, batch.schema())?);
+                    }
+                    if let Some(writer) = &mut writer {
+                        writer.write(&batch).map_err(anyhow::Error::from)?;
+                    }
+                }
+                DecodedPayload::None => {}
+            }
+        }
+        let writer = match (writer, schema, target) {
+            (Some(writer), ..) => writer,
+            (None, Some(schema), Some(target)) => label_writer(target, schema)?,
+            _ => return Err(anyhow!("{}: the labels of {name} have no schema", self.url).into()),
+        };
+        Ok(writer.into_inner().map_err(anyhow::Error::from)?)
+    }
+
+    /// Prints a finished job, and writes its files when a folder is given. When a coordinator goes meanwhile, the next one is
+    /// asked.
+    pub(crate) async fn deliver(&mut self, name: &str, out: Option<&Path>, output: Format) -> Result<()> {
+        let began = Instant::now();
+        let report = loop {
+            match self.fetch(name, out).await {
+                Ok(report) => break report,
+                Err(Fetch::Broken(_)) if began.elapsed() < COORDINATOR_AWAITED => self.find_again().await,
+                Err(Fetch::Broken(error) | Fetch::Failed(error)) => return Err(error),
+            }
+        };
         match output {
             Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
             Format::Table => say(&table::render(&report))?,

@@ -16,6 +16,8 @@ pub const LEADER: &str = "leader";
 const LOOKED_FOR: Duration = Duration::from_millis(300);
 /// How long to wait before a store that did not answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// How long a record is tried to be written, while the lease can be renewed all the same.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// A lease is renewed so many times before it would be up.
 const RENEWALS: u32 = 3;
 
@@ -121,9 +123,10 @@ impl Leader {
     }
 
     /// Makes changes, all or none, if this leader leads still. They must bear being made twice: when the store does not
-    /// answer, they are tried again until it does or the lease is up. Where it is up, they may have been made or not.
+    /// answer, they are tried again until it does, patience ends, or the lease is up. Where it is up, they may have been made or not.
     pub async fn write(&self, writes: &[Write]) -> Result<(), LeaderError> {
         let leads = [Condition::Created(LEADER.to_owned(), self.term.epoch)];
+        let began = Instant::now();
         loop {
             if !self.term.leads() {
                 return Err(LeaderError::Deposed);
@@ -134,7 +137,10 @@ impl Leader {
                     self.term.end("another one has been elected");
                     return Err(LeaderError::Deposed);
                 }
-                Err(error) if error.is_passing() => sleep(RETRY_PAUSE).await,
+                Err(error) if error.is_passing() && began.elapsed() < WRITE_PATIENCE => {
+                    warn!(%error, "a record was not written, trying again");
+                    sleep(RETRY_PAUSE).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

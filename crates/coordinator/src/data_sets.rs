@@ -5,7 +5,7 @@ use crate::holders::release;
 use crate::members::Members;
 use crate::placed::Placed;
 use crate::placement::Placement;
-use shoal_coordination::{Leader, LeaderError, Write};
+use shoal_coordination::{Leader, Write};
 use shoal_storage::Storage;
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
@@ -18,6 +18,9 @@ pub(crate) const MAX_DATA_SETS: usize = 32;
 
 /// The key of the number that was given last. Storage fences nobody off, so numbers are given under the leader's.
 const LAST_NUMBER: &str = "numbers/data_set";
+/// What comes before the number of a data set that is being written, and of one that is to go from storage: the next leader
+/// removes what the last one has not.
+const RUBBISH: &str = "rubbish/";
 
 /// Where data sets live: on workers, and in storage to come back from.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct DataSets {
     home: Arc<Home>,
     leader: Leader,
     kept: Mutex<BTreeMap<u64, Arc<DataSet>>>,
+    /// Those that are there and cannot be read, and why.
+    damaged: BTreeMap<u64, String>,
     /// Held while the next one is written.
     last_number: tokio::sync::Mutex<u64>,
 }
@@ -49,10 +54,21 @@ pub(crate) struct DataSets {
 impl DataSets {
     /// Those that are in storage. Their blocks go to workers when somebody asks for them.
     pub(crate) async fn open(home: Arc<Home>, leader: Leader) -> Result<Self, FleetError> {
-        let mut kept = BTreeMap::new();
-        for manifest in home.storage.manifests().await? {
-            let (number, n_rows) = (manifest.number, manifest.n_rows);
-            let (name, schema) = (name_of(number), home.storage.schema(&manifest).await?);
+        sweep(&home.storage, &leader).await?;
+        let (mut kept, mut damaged) = (BTreeMap::new(), BTreeMap::new());
+        for (number, manifest) in home.storage.manifests().await? {
+            let name = name_of(number);
+            let read = manifest.and_then(|manifest| Ok((home.storage.schema(&manifest)?, manifest)));
+            let (schema, manifest) = match read {
+                Ok(read) => read,
+                // Jobs that need it fail; all others do not.
+                Err(error) => {
+                    warn!(data_set = name, %error, "data set in storage is damaged");
+                    damaged.insert(number, error.to_string());
+                    continue;
+                }
+            };
+            let n_rows = manifest.n_rows;
             info!(data_set = name, n_rows, "data set found in storage");
             let placed = Placed::new(home.clone(), &name, schema.clone(), manifest, Vec::new());
             let data_set = DataSet { name, schema, n_rows, placed_in: Duration::ZERO, placed };
@@ -65,8 +81,8 @@ impl DataSets {
             })?,
             None => 0,
         };
-        let last = kept.last_key_value().map_or(last, |(number, _)| last.max(*number));
-        Ok(Self { home, leader, kept: Mutex::new(kept), last_number: tokio::sync::Mutex::new(last) })
+        let last = kept.keys().chain(damaged.keys()).fold(last, |last: u64, number| last.max(*number));
+        Ok(Self { home, leader, kept: Mutex::new(kept), damaged, last_number: tokio::sync::Mutex::new(last) })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<DataSet>>> {
@@ -74,7 +90,11 @@ impl DataSets {
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<DataSet>, FleetError> {
-        let found = number_of(name).and_then(|number| self.lock().get(&number).cloned());
+        let number = number_of(name);
+        if let Some(reason) = number.and_then(|number| self.damaged.get(&number)) {
+            return Err(FleetError::Damaged { name: name.to_owned(), reason: reason.clone() });
+        }
+        let found = number.and_then(|number| self.lock().get(&number).cloned());
         found.ok_or_else(|| FleetError::NoDataSet { name: name.to_owned(), max: MAX_DATA_SETS })
     }
 
@@ -90,7 +110,7 @@ impl DataSets {
         let mut last = self.last_number.lock().await;
         let number = *last + 1;
         let (key, value) = (LAST_NUMBER.to_owned(), number.to_string().into_bytes());
-        self.leader.write(&[Write::Put { key, value, lease: None }]).await?;
+        self.leader.write(&[Write::Put { key, value, lease: None }, mark(number)]).await?;
         *last = number;
         Ok(number)
     }
@@ -103,23 +123,52 @@ impl DataSets {
         schema: DataSetSchema,
         n_rows: u64,
     ) -> Result<Arc<DataSet>, FleetError> {
-        let (name, members, began) = (placement.name().to_owned(), placement.members(), placement.began());
-        let added = match placement.finish(n_rows).await {
-            // Whoever leads next has looked at storage before this or will after it, so nobody is promised what it does not know.
-            Ok((_, Some(_))) if !self.leader.leads() => Err(LeaderError::Deposed.into()),
-            Ok((holders, Some(manifest))) => {
-                let placed = Placed::new(self.home.clone(), &name, schema.clone(), manifest, holders);
-                let placed_in = began.elapsed();
-                self.add(DataSet { name: name.clone(), schema, n_rows, placed_in, placed }).await
-            }
-            Ok((_, None)) => unreachable!("a new data set is written to storage"),
-            Err(error) => Err(error),
-        };
+        let (name, members) = (placement.name().to_owned(), placement.members());
+        let added = self.finish(&mut placement, schema, n_rows).await;
         if added.is_err() {
             placement.break_off().await;
             release(members, "", &name).await;
         }
         added
+    }
+
+    async fn finish(
+        &self,
+        placement: &mut Placement,
+        schema: DataSetSchema,
+        n_rows: u64,
+    ) -> Result<Arc<DataSet>, FleetError> {
+        let (name, began) = (placement.name().to_owned(), placement.began());
+        let (holders, Some(manifest)) = placement.finish(n_rows).await? else {
+            unreachable!("a new data set is written to storage")
+        };
+        let number = manifest.number;
+        let placed = Placed::new(self.home.clone(), &name, schema.clone(), manifest, holders);
+        let added = self.add(DataSet { name, schema, n_rows, placed_in: began.elapsed(), placed }).await?;
+        // Only from here on it is one: the next leader removes what has a mark.
+        if let Err(error) = self.leader.write(&[unmark(number)]).await {
+            self.lock().remove(&number);
+            return Err(error.into());
+        }
+        Ok(added)
+    }
+
+    /// Lets workers and storage go of a data set that nobody uses. Storage takes orders from anybody, so first it is made
+    /// certain that this coordinator leads: a later leader has seen the mark and does not know the data set.
+    async fn remove(&self, data_set: &DataSet) {
+        for holder in data_set.placed.holders() {
+            release(vec![holder.member.clone()], "", &holder.held_as).await;
+        }
+        let number = data_set.placed.manifest().number;
+        let removed = async {
+            self.leader.write(&[mark(number)]).await?;
+            self.home.storage.sweep(number).await?;
+            self.leader.write(&[unmark(number)]).await?;
+            Ok::<_, FleetError>(())
+        };
+        if let Err(error) = removed.await {
+            warn!(data_set = data_set.name, %error, "the data set is not removed from storage yet");
+        }
     }
 
     async fn add(&self, data_set: DataSet) -> Result<Arc<DataSet>, FleetError> {
@@ -137,15 +186,31 @@ impl DataSets {
             dropped
         };
         if let Some(dropped) = dropped {
-            for holder in dropped.placed.holders() {
-                release(vec![holder.member.clone()], "", &holder.held_as).await;
-            }
-            if let Err(error) = self.home.storage.remove(dropped.placed.manifest()).await {
-                warn!(data_set = dropped.name, %error, "the data set is not removed from storage");
-            }
+            self.remove(&dropped).await;
         }
         Ok(data_set)
     }
+}
+
+/// Removes from storage what earlier leaders have left of data sets that were never whole or are not wanted any more. A mark
+/// stays until there was nothing to remove: its leader may have written on for a moment.
+async fn sweep(storage: &Storage, leader: &Leader) -> Result<(), FleetError> {
+    for entry in leader.store().list(RUBBISH).await? {
+        if let Some(number) = entry.key.strip_prefix(RUBBISH).and_then(|number| number.parse().ok())
+            && !storage.sweep(number).await?
+        {
+            leader.write(&[unmark(number)]).await?;
+        }
+    }
+    Ok(())
+}
+
+fn mark(number: u64) -> Write {
+    Write::Put { key: format!("{RUBBISH}{number}"), value: Vec::new(), lease: None }
+}
+
+fn unmark(number: u64) -> Write {
+    Write::Delete(format!("{RUBBISH}{number}"))
 }
 
 fn name_of(number: u64) -> String {

@@ -30,6 +30,9 @@ pub(crate) enum FleetError {
     /// There is nobody to hold rows.
     #[error("no worker has joined the fleet")]
     NoWorkers,
+    /// There is nothing to hold.
+    #[error("the data set has no rows")]
+    NoRows,
     /// A worker has died or left, and its rows with it.
     #[error("worker {worker} ({address}) is gone, and {n_blocks} blocks with it")]
     WorkerGone { worker: String, address: String, n_blocks: usize },
@@ -48,6 +51,12 @@ pub(crate) enum FleetError {
     /// The data set is not held any more, or never was.
     #[error("data set {name} is not here, or was removed as the oldest of more than {max}")]
     NoDataSet { name: String, max: usize },
+    /// The data set is there and cannot be read.
+    #[error("data set {name}: {reason}")]
+    Damaged { name: String, reason: String },
+    /// The description of a job does not fit into the store.
+    #[error("the job's description has {n_bytes} bytes, more than the {max} that are kept")]
+    TooLarge { n_bytes: usize, max: usize },
     /// All data sets that may be held are in use.
     #[error("{max} data sets are in use by jobs; wait for one to end")]
     TooManyDataSets { max: usize },
@@ -129,6 +138,8 @@ impl FleetError {
             }
             Self::TooManyValues { .. } | Self::TooManyDataSets { .. } => Status::resource_exhausted(message),
             Self::NoDataSet { .. } | Self::NoBlock { .. } => Status::not_found(message),
+            Self::TooLarge { .. } | Self::NoRows => Status::invalid_argument(message),
+            Self::Damaged { .. } => Status::data_loss(message),
             Self::Source(_) | Self::Block(_) => Status::invalid_argument(message),
         }
     }

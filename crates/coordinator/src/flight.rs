@@ -2,10 +2,11 @@
 
 use crate::data_sets::{DataSet, DataSets};
 use crate::holders::{Holder, HolderKey};
-use crate::job::Outcome;
+use crate::job::{Job, Outcome};
 use crate::jobs_service::no_result;
 use crate::placement::{Placement, Spreader};
 use crate::queue::Queue;
+use crate::results::Results;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
@@ -26,9 +27,10 @@ use shoal_wire::status::{ToStatus, is_connection_error, one_line};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Batches of labels that wait for a slow reader.
 const LABELS_UNDER_WAY: usize = 4;
@@ -38,11 +40,12 @@ const LABELS_UNDER_WAY: usize = 4;
 pub(crate) struct RowsFlight {
     data_sets: Arc<DataSets>,
     queue: Arc<Queue>,
+    results: Arc<Results>,
 }
 
 impl RowsFlight {
-    pub(crate) fn new(data_sets: Arc<DataSets>, queue: Arc<Queue>) -> Self {
-        Self { data_sets, queue }
+    pub(crate) fn new(data_sets: Arc<DataSets>, queue: Arc<Queue>, results: Arc<Results>) -> Self {
+        Self { data_sets, queue, results }
     }
 
     /// Takes a data set and spreads it; nothing of it is kept unless all of it has come.
@@ -64,12 +67,17 @@ impl RowsFlight {
         }
     }
 
-    fn labels(&self, job: &str) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
-        let (outcome, state, error) =
-            self.queue.look(job, |job| (job.outcome.clone(), job.state, job.error.clone()))?;
-        let outcome = outcome.ok_or_else(|| no_result(job, state, &error))?;
+    async fn labels(&self, job: &str) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let look = |job: &Job| (job.number, job.outcome, job.state, job.error.clone());
+        let (number, outcome, state, error) = self.queue.look(job, look)?;
+        let epoch = outcome.ok_or_else(|| no_result(job, state, &error))?;
+        let outcome = self.results.outcome(number, epoch).await.map_err(|error| error.to_status())?;
+        let silhouettes = match outcome.wants_row_silhouettes {
+            true => self.results.row_silhouettes(number, epoch).await.map_err(|error| error.to_status())?,
+            false => None,
+        };
         let data_set = self.data_sets.get(&outcome.data_set_name).map_err(|error| error.to_status())?;
-        let silhouettes = SilhouetteColumn::new(outcome.wants_row_silhouettes, outcome.row_silhouettes.clone());
+        let silhouettes = SilhouetteColumn::new(outcome.wants_row_silhouettes, silhouettes);
         let schema = silhouettes.schema(&label_schema(data_set.schema.arrow.field(0)));
         let (sender, receiver) = mpsc::channel(LABELS_UNDER_WAY);
         tokio::spawn(async move {
@@ -104,9 +112,6 @@ async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<u6
         let message = format!("{} rows were sent and {n_rows} have come; nothing was kept", end.n_rows);
         return Err(Status::data_loss(message));
     }
-    if n_rows == 0 {
-        return Err(Status::invalid_argument("the data set has no rows"));
-    }
     spreader.finish().await.map_err(|error| error.to_status())
 }
 
@@ -122,9 +127,11 @@ async fn relay(
 ) -> Result<(), Status> {
     let mut streams: BTreeMap<HolderKey, Incoming> = BTreeMap::new();
     let n_blocks = data_set.placed.manifest().n_blocks();
+    // A reader that goes ends this by itself.
+    let cancelled = AtomicBool::new(false);
     let (mut number, mut n_lost) = (0, 0);
     while number < n_blocks {
-        let holder = data_set.placed.holder_of(BlockId(number)).await.map_err(|error| error.to_status())?;
+        let holder = data_set.placed.holder_of(BlockId(number), &cancelled).await.map_err(|error| error.to_status())?;
         let next = async {
             if let Entry::Vacant(vacant) = streams.entry(holder.key()) {
                 vacant.insert(worker_labels(outcome, &holder, number).await?);
@@ -133,7 +140,7 @@ async fn relay(
         };
         let (labels, metadata) = match next.await {
             Ok(message) => message,
-            Err(status) if is_connection_error(&status) && n_lost < LOSSES_MAX => {
+            Err(status) if is_loss(&status) && n_lost < LOSSES_MAX => {
                 n_lost += 1;
                 holder.member.give_up("it sends no labels");
                 streams.remove(&holder.key());
@@ -148,6 +155,11 @@ async fn relay(
         number += 1;
     }
     Ok(())
+}
+
+/// Whether a worker has gone, or has forgotten its rows, which comes to the same.
+fn is_loss(status: &Status) -> bool {
+    is_connection_error(status) || status.code() == Code::NotFound
 }
 
 /// The next batch of a worker's labels, which must be those of a block.
@@ -223,7 +235,7 @@ impl FlightService for RowsFlight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let ticket = LabelsTicket::decode(request.into_inner().ticket).map_err(not_ours)?;
-        Ok(Response::new(self.labels(&ticket.job)?))
+        Ok(Response::new(self.labels(&ticket.job).await?))
     }
 
     async fn handshake(

@@ -75,13 +75,13 @@ impl Holders {
         &self.data_set
     }
 
-    /// Asks every worker the same and returns the answers in the order of placement. Waits for all of them even when one
+    /// Asks every worker the same and returns the answers in some order, which merging does not mind. Waits for all of them even when one
     /// fails, so that nobody is still at work on a question when the next one comes.
     pub(crate) fn ask_all<A>(
         &self,
         call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Result<Vec<Answer<A>>, ClusteringError> {
-        self.wait_for(self.answers(call))
+        self.runtime.block_on(self.answers(call)).map_err(FleetError::into_clustering)
     }
 
     async fn answers<A>(
@@ -91,7 +91,7 @@ impl Holders {
         let mut answered: BTreeMap<HolderKey, Answer<A>> = BTreeMap::new();
         let mut n_losses = 0;
         loop {
-            let holders = self.data_set.placed.complete().await?;
+            let holders = self.data_set.placed.complete(&self.cancelled).await?;
             // What was lost after it had answered is held by others now, who answer for themselves.
             answered.retain(|key, _| holders.iter().any(|holder| holder.key() == *key));
             let open: Vec<&Arc<Holder>> =
@@ -100,7 +100,7 @@ impl Holders {
                 return Ok(answered.into_values().collect());
             }
             let calls = open.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
-            let results = futures::future::join_all(calls).await;
+            let results = self.unless_cancelled(futures::future::join_all(calls)).await?;
             let mut lost = None;
             for (holder, result) in open.into_iter().zip(results) {
                 match result {
@@ -125,26 +125,23 @@ impl Holders {
         let answer = async {
             let mut n_losses = 0;
             loop {
-                let holder = self.data_set.placed.holder_of(block).await?;
-                match ask(&holder, || call(holder.member.shards(), &holder)).await {
+                let holder = self.data_set.placed.holder_of(block, &self.cancelled).await?;
+                match self.unless_cancelled(ask(&holder, || call(holder.member.shards(), &holder))).await? {
                     Ok(answer) => return Ok((holder, answer)),
                     Err(error) if error.is_loss() => n_losses = lost_once_more(n_losses, error)?,
                     Err(error) => return Err(error),
                 }
             }
         };
-        self.wait_for(answer)
+        self.runtime.block_on(answer).map_err(FleetError::into_clustering)
     }
 
-    /// Waits for an answer, unless the job is to end: then nobody does.
-    fn wait_for<T>(&self, answer: impl Future<Output = Result<T, FleetError>>) -> Result<T, ClusteringError> {
-        let answered = async {
-            tokio::select! {
-                answered = answer => answered,
-                () = self.until_cancelled() => Err(FleetError::Cancelled),
-            }
-        };
-        self.runtime.block_on(answered).map_err(FleetError::into_clustering)
+    /// Waits for answers, unless the job is to end: then nobody does.
+    async fn unless_cancelled<T>(&self, answered: impl Future<Output = T>) -> Result<T, FleetError> {
+        tokio::select! {
+            answered = answered => Ok(answered),
+            () = self.until_cancelled() => Err(FleetError::Cancelled),
+        }
     }
 
     async fn until_cancelled(&self) {
@@ -249,10 +246,12 @@ pub(crate) async fn release(members: Vec<Member>, run: &str, data_set: &str) {
     let release = |member: Member| {
         let request = ReleaseRequest { run: run.to_owned(), data_set: data_set.to_owned() };
         async move {
-            if let Err(status) = member.shards().release(request).await {
-                tracing::debug!(worker = member.id, %status, "release was not heard");
+            let released = timeout(CONNECT_TIMEOUT, member.shards().release(request)).await;
+            if !matches!(released, Ok(Ok(_))) {
+                tracing::debug!(worker = member.id, "release was not heard");
             }
         }
     };
-    futures::future::join_all(members.into_iter().map(release)).await;
+    let members = members.into_iter().filter(|member| !member.is_gone());
+    futures::future::join_all(members.map(release)).await;
 }

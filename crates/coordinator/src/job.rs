@@ -29,14 +29,10 @@ pub(crate) struct Submission {
 /// What came out.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Under which leader it was found, and where it is in storage.
-    pub(crate) epoch: u64,
     pub(crate) model_json: Vec<u8>,
     pub(crate) report_json: Vec<u8>,
     pub(crate) preparation: Preparation,
     pub(crate) centroids: Centroids,
-    /// The silhouettes of all rows, where the job wants them and they are defined.
-    pub(crate) row_silhouettes: Option<Vec<f64>>,
     pub(crate) wants_row_silhouettes: bool,
     pub(crate) data_set_name: String,
 }
@@ -54,7 +50,10 @@ pub(crate) struct Job {
     last_pass: Option<PassRecord>,
     events: VecDeque<proto::JobEvent>,
     n_events: u64,
-    pub(crate) outcome: Option<Arc<Outcome>>,
+    /// Under which leader its outcome was found, which is in storage.
+    pub(crate) outcome: Option<u64>,
+    /// Its record is written; before, it does not run.
+    pub(crate) is_kept: bool,
     /// Set once to stop the job; its algorithm looks at it between two steps.
     pub(crate) cancelled: Arc<AtomicBool>,
     /// A client wants it stopped, and not only this coordinator, which may be about to end.
@@ -76,6 +75,7 @@ impl Job {
             events: VecDeque::new(),
             n_events: epoch * EVENTS_OF_A_LIFE,
             outcome: None,
+            is_kept: false,
             cancelled: Arc::default(),
             is_unwanted: false,
         };

@@ -3,7 +3,7 @@
 use crate::data_sets::{DataSet, DataSets};
 use crate::error::FleetError;
 use crate::job::Submission;
-use crate::queue::{Queue, number_of};
+use crate::queue::{Queue, Submitted, number_of};
 use crate::records::Records;
 use crate::results::Results;
 use futures::StreamExt;
@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 /// Events that one look at a job hands to its stream.
 const EVENTS_AT_A_TIME: usize = 256;
 const MAX_PAGE_SIZE: i32 = 1_000;
+const MAX_REQUEST_ID_BYTES: usize = 256;
 const DEFAULT_PAGE_SIZE: i32 = 100;
 
 pub(crate) struct JobsService {
@@ -65,7 +66,11 @@ impl JobsService {
                 parse_model(json).map_err(|reason| Status::invalid_argument(format!("warm_start_json: {reason}")))?,
             ),
         };
-        Ok(Submission { spec, data_set, warm_start, request_id: request.request_id })
+        let request_id = request.request_id;
+        if request_id.len() > MAX_REQUEST_ID_BYTES {
+            return Err(Status::invalid_argument(format!("request_id: at most {MAX_REQUEST_ID_BYTES} bytes")));
+        }
+        Ok(Submission { spec, data_set, warm_start, request_id })
     }
 }
 
@@ -76,17 +81,18 @@ impl Jobs for JobsService {
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
         let submission = self.submission(request.into_inner())?;
         let warm_start = submission.warm_start.clone();
-        let (job, forgotten) = self.queue.submit(submission)?;
+        let Submitted { number, is_new, forgotten } = self.queue.submit(submission)?;
         if let Some(number) = forgotten {
             self.records.remove(number).await;
         }
-        let number = number_of(&job.name).unwrap_or_default();
+        // What the next leader would not know must neither run nor be promised.
         if let Err(error) = self.keep(number, warm_start.as_ref()).await {
-            // What the next leader would not know must not be promised.
-            self.queue.end(number, JobState::Failed, format!("its record was not written: {error}"));
+            if is_new {
+                self.queue.forget(number);
+            }
             return Err(error.to_status());
         }
-        Ok(Response::new(job))
+        Ok(Response::new(self.queue.look(&format!("jobs/{number}"), crate::job::Job::to_message)?))
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
@@ -111,10 +117,11 @@ impl Jobs for JobsService {
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
-        let job = self.queue.cancel(&request.into_inner().name)?;
-        let kept = self.records.keep(number_of(&job.name).unwrap_or_default()).await;
-        kept.map_err(|error| error.to_status())?;
-        Ok(Response::new(job))
+        let name = request.into_inner().name;
+        let number = self.queue.cancel(&name)?;
+        self.records.keep(number).await.map_err(|error| error.to_status())?;
+        self.queue.end_unwanted(number);
+        Ok(Response::new(self.queue.look(&name, crate::job::Job::to_message)?))
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
@@ -155,15 +162,11 @@ impl Jobs for JobsService {
 
     async fn get_job_result(&self, request: Request<GetJobResultRequest>) -> Result<Response<JobResult>, Status> {
         let name = request.into_inner().name;
-        let (outcome, state, error) =
-            self.queue.look(&name, |job| (job.outcome.clone(), job.state, job.error.clone()))?;
-        match outcome.filter(|_| state == JobState::Succeeded) {
-            Some(outcome) => Ok(Response::new(JobResult {
-                model_json: outcome.model_json.clone(),
-                report_json: outcome.report_json.clone(),
-            })),
-            None => Err(no_result(&name, state, &error)),
-        }
+        let look = |job: &crate::job::Job| (job.number, job.outcome, job.state, job.error.clone());
+        let (number, outcome, state, error) = self.queue.look(&name, look)?;
+        let epoch = outcome.filter(|_| state == JobState::Succeeded).ok_or_else(|| no_result(&name, state, &error))?;
+        let outcome = self.results.outcome(number, epoch).await.map_err(|error| error.to_status())?;
+        Ok(Response::new(JobResult { model_json: outcome.model_json, report_json: outcome.report_json }))
     }
 }
 

@@ -40,7 +40,8 @@ impl Fleet for FleetService {
         let mut shards = ShardsClient::new(channel.clone());
         let reached = tokio::time::timeout(CONNECT_TIMEOUT, shards.release(ReleaseRequest::default())).await;
         let unreachable = |why: String| {
-            Status::failed_precondition(format!("worker.address: {} cannot be reached: {why}", worker.address))
+            // It may be in a moment.
+            Status::unavailable(format!("worker.address: {} cannot be reached: {why}", worker.address))
         };
         reached
             .map_err(|_| unreachable(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))?

@@ -10,6 +10,7 @@ use shoal_storage::Manifest;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::limits::{PLACEMENTS_MAX, WORKERS_AWAITED, WORKERS_LOOKED_FOR};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -53,32 +54,38 @@ impl Placed {
     }
 
     /// Workers that hold every block. Those that nobody holds any more are read from storage and placed on the workers that
-    /// are there; when there are none, some are waited for.
-    pub(crate) async fn complete(&self) -> Result<Vec<Arc<Holder>>, FleetError> {
+    /// are there; when there are none, some are waited for, unless the job is to end. What has begun to be placed is placed.
+    pub(crate) async fn complete(&self, cancelled: &AtomicBool) -> Result<Vec<Arc<Holder>>, FleetError> {
         let mut n_placements = self.n_placements.lock().await;
         let began = Instant::now();
-        for _ in 0..PLACEMENTS_MAX {
+        let mut n_lost = 0;
+        loop {
             let missing = self.missing();
             if missing.is_empty() {
                 return Ok(self.holders());
             }
-            let members = self.workers(began).await?;
+            if n_lost == PLACEMENTS_MAX {
+                return Err(FleetError::NotPlaced { data_set: self.name.clone(), times: PLACEMENTS_MAX });
+            }
+            let members = self.workers(began, cancelled).await?;
             *n_placements += 1;
             let (data_set, n_blocks, n_workers) = (&self.name, missing.len(), members.len());
             info!(data_set, n_blocks, n_workers, "placing blocks that no worker holds");
             match self.place(&missing, members, *n_placements).await {
                 Ok(holders) => self.lock().extend(holders.into_iter().map(Arc::new)),
                 // It is known as gone now, so the next turn does without it.
-                Err(error) if error.is_loss() => warn!(data_set, %error, "a worker was lost while it took blocks"),
+                Err(error) if error.is_loss() => {
+                    warn!(data_set, %error, "a worker was lost while it took blocks");
+                    n_lost += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(FleetError::NotPlaced { data_set: self.name.clone(), times: PLACEMENTS_MAX })
     }
 
     /// The worker that holds a block.
-    pub(crate) async fn holder_of(&self, block: BlockId) -> Result<Arc<Holder>, FleetError> {
-        let holders = self.complete().await?;
+    pub(crate) async fn holder_of(&self, block: BlockId, cancelled: &AtomicBool) -> Result<Arc<Holder>, FleetError> {
+        let holders = self.complete(cancelled).await?;
         let holder = holders.into_iter().find(|holder| holder.blocks.binary_search(&block).is_ok());
         holder.ok_or_else(|| FleetError::NoBlock { data_set: self.name.clone(), block: block.0 })
     }
@@ -96,11 +103,14 @@ impl Placed {
     }
 
     /// The workers that are alive, at least one of them.
-    async fn workers(&self, began: Instant) -> Result<Vec<Member>, FleetError> {
+    async fn workers(&self, began: Instant, cancelled: &AtomicBool) -> Result<Vec<Member>, FleetError> {
         loop {
             let members = self.home.members.alive();
             if !members.is_empty() {
                 return Ok(members);
+            }
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(FleetError::Cancelled);
             }
             if began.elapsed() > WORKERS_AWAITED {
                 return Err(FleetError::AllGone { data_set: self.name.clone(), seconds: WORKERS_AWAITED.as_secs() });

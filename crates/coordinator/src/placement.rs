@@ -92,8 +92,8 @@ impl Placement {
         let is_written = self.writer.is_some();
         let finishing = self.lanes.iter_mut().map(|lane| lane.finish(&self.schema, is_written));
         futures::future::join_all(finishing).await.into_iter().collect::<Result<(), FleetError>>()?;
-        let manifest = match self.writer.take() {
-            Some(writer) => Some(writer.commit(n_rows, self.schema.has_weight).await?),
+        let manifest = match &mut self.writer {
+            Some(writer) => Some(writer.commit(n_rows, &self.schema).await?),
             None => None,
         };
         let has_blocks = |holder: &Holder| !holder.blocks.is_empty();
@@ -101,7 +101,8 @@ impl Placement {
         Ok((holders.filter(has_blocks).collect(), manifest))
     }
 
-    /// Breaks all streams off: without the end marker no worker keeps anything of them, and neither does storage.
+    /// Breaks all streams off: without the end marker no worker keeps anything of them; and storage keeps nothing, even of what
+    /// was whole there.
     pub(crate) async fn break_off(self) {
         let (senders, receipts): (Vec<_>, Vec<_>) =
             self.lanes.into_iter().map(|lane| (lane.sender, lane.receipt)).unzip();
@@ -224,6 +225,9 @@ impl<'a> Spreader<'a> {
     pub(crate) async fn finish(self) -> Result<u64, FleetError> {
         if let Some(block) = self.cutter.finish()? {
             self.placement.send(&block).await?;
+        }
+        if self.n_rows == 0 {
+            return Err(FleetError::NoRows);
         }
         Ok(self.n_rows)
     }

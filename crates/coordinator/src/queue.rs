@@ -12,6 +12,14 @@ use tonic::Status;
 /// Jobs that are remembered. The oldest that have ended are forgotten first; when all wait or run, no more are taken.
 pub(crate) const MAX_JOBS: usize = 10_000;
 
+/// What came of a submission.
+pub(crate) struct Submitted {
+    pub(crate) number: u64,
+    /// It is not one that the same request has brought before.
+    pub(crate) is_new: bool,
+    pub(crate) forgotten: Option<u64>,
+}
+
 /// The jobs. The mutex is held to look up or change a record, never while a job works.
 pub(crate) struct Queue {
     jobs: Mutex<BTreeMap<u64, Job>>,
@@ -43,13 +51,13 @@ impl Queue {
     }
 
     /// Takes a job, or returns the one that the same request has brought before.
-    /// A job that is forgotten to make room is returned too.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<(proto::Job, Option<u64>), Status> {
+    /// A job that is forgotten to make room is told too.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<Submitted, Status> {
         let mut jobs = self.lock();
         let request_id = &submission.request_id;
         let same = jobs.values().find(|job| !request_id.is_empty() && job.submission.request_id == *request_id);
         if let Some(job) = same {
-            return Ok((job.to_message(), None));
+            return Ok(Submitted { number: job.number, is_new: false, forgotten: None });
         }
         let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
         let mut forgotten = None;
@@ -61,18 +69,17 @@ impl Queue {
             forgotten = Some(oldest);
         }
         let job = Job::new(number, submission, (self.clock)(), self.epoch);
-        let message = job.to_message();
         jobs.insert(number, job);
         drop(jobs);
         self.changed();
-        Ok((message, forgotten))
+        Ok(Submitted { number, is_new: true, forgotten })
     }
 
     /// Looks at a job.
     pub(crate) fn look<T>(&self, name: &str, look: impl FnOnce(&Job) -> T) -> Result<T, Status> {
         let jobs = self.lock();
         let job = number_of(name).and_then(|number| jobs.get(&number));
-        job.map(look).ok_or_else(|| Status::not_found(format!("`{name}` is not a job of this coordinator")))
+        job.map(look).ok_or_else(|| no_such_job(name))
     }
 
     /// Changes a job that is still remembered.
@@ -93,22 +100,41 @@ impl Queue {
         });
     }
 
-    /// Stops a job that waits at once, and one that runs at its next step.
-    pub(crate) fn cancel(&self, name: &str) -> Result<proto::Job, Status> {
-        let (number, state) = self.look(name, |job| (job.number, job.state))?;
-        match state {
-            JobState::Queued => self.end(number, JobState::Cancelled, String::new()),
-            JobState::Running => self.update(number, |job| {
-                job.is_unwanted = true;
-                job.cancelled.store(true, Ordering::Relaxed);
-            }),
-            _ => return Err(Status::failed_precondition(format!("{name} has ended already"))),
-        }
-        self.look(name, Job::to_message)
-    }
-
     pub(crate) fn now(&self) -> SystemTime {
         (self.clock)()
+    }
+
+    /// Lets a job run, now that its record is written.
+    pub(crate) fn keep(&self, number: u64) {
+        self.update(number, |job| job.is_kept = true);
+    }
+
+    /// Forgets a job that was never kept.
+    pub(crate) fn forget(&self, number: u64) {
+        self.lock().remove(&number);
+        self.changed();
+    }
+
+    /// Marks a job as unwanted: one that waits does not start, and one that runs ends at its next step.
+    pub(crate) fn cancel(&self, name: &str) -> Result<u64, Status> {
+        let mut jobs = self.lock();
+        let job = number_of(name).and_then(|number| jobs.get_mut(&number)).ok_or_else(|| no_such_job(name))?;
+        if job.has_ended() {
+            return Err(Status::failed_precondition(format!("{name} has ended already")));
+        }
+        job.is_unwanted = true;
+        job.cancelled.store(true, Ordering::Relaxed);
+        Ok(job.number)
+    }
+
+    /// Ends an unwanted job that has not started; of one that runs its runner takes care.
+    pub(crate) fn end_unwanted(&self, number: u64) {
+        let ended = self.now();
+        self.update(number, |job| {
+            if job.state == JobState::Queued {
+                job.end(JobState::Cancelled, String::new(), ended);
+            }
+        });
     }
 
     /// Stops what runs, since this coordinator ends or leads no more. No job ends by that: they go on under the next leader.
@@ -131,7 +157,7 @@ impl Queue {
             return None;
         }
         let mut jobs = self.lock();
-        let job = jobs.values_mut().find(|job| job.state == JobState::Queued)?;
+        let job = jobs.values_mut().find(|job| job.state == JobState::Queued && job.is_kept && !job.is_unwanted)?;
         job.enter(JobState::Running);
         let number = job.number;
         drop(jobs);
@@ -152,4 +178,8 @@ impl Queue {
 
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix("jobs/").unwrap_or(name).parse().ok()
+}
+
+fn no_such_job(name: &str) -> Status {
+    Status::not_found(format!("`{name}` is not a job of this coordinator"))
 }

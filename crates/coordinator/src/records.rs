@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 const FORMAT: &str = "shoal-job-1";
 const PREFIX: &str = "jobs/";
+/// Etcd takes values of 1.5 MB.
+const MAX_RECORD_BYTES: usize = 1 << 20;
 
 /// A job at rest, under `jobs/7`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl Record {
             error: job.error.clone(),
             submitted_ms: milliseconds(job.submitted),
             ended_ms: job.ended.map(milliseconds),
-            outcome: job.outcome.as_ref().map(|outcome| outcome.epoch),
+            outcome: job.outcome,
         }
     }
 
@@ -96,11 +98,16 @@ impl Records {
         Self { leader, queue, results, writing: tokio::sync::Mutex::default() }
     }
 
-    /// Writes a job as it is now; from here on it outlives this process. One that is forgotten meanwhile is not written.
+    /// Writes a job as it is now; from here on it outlives this process, and may run. One that is forgotten meanwhile is not
+    /// written.
     pub(crate) async fn keep(&self, number: u64) -> Result<(), FleetError> {
         let _writing = self.writing.lock().await;
         match self.look(number) {
-            Ok(record) => self.write(&record).await,
+            Ok(record) => {
+                self.write(&record).await?;
+                self.queue.keep(number);
+                Ok(())
+            }
             Err(_) => Ok(()),
         }
     }
@@ -112,6 +119,9 @@ impl Records {
         let Ok(mut record) = self.look(number) else {
             return Ok(());
         };
+        if record.ended_ms.is_some() {
+            return Ok(());
+        }
         record.end(&end);
         match self.write(&record).await {
             Err(error) if error.is_deposed() => return Err(error),
@@ -128,8 +138,11 @@ impl Records {
     }
 
     async fn write(&self, record: &Record) -> Result<(), FleetError> {
-        let (key, lease) = (format!("{PREFIX}{}", record.number), None);
-        Ok(self.leader.write(&[Write::Put { key, value: to_bytes(record)?, lease }]).await?)
+        let (key, value) = (format!("{PREFIX}{}", record.number), to_bytes(record)?);
+        if value.len() > MAX_RECORD_BYTES {
+            return Err(FleetError::TooLarge { n_bytes: value.len(), max: MAX_RECORD_BYTES });
+        }
+        Ok(self.leader.write(&[Write::Put { key, value, lease: None }]).await?)
     }
 
     /// Forgets a job and all that came of it.
@@ -172,22 +185,23 @@ async fn job(record: &Record, epoch: u64, results: &Results, data_sets: &DataSet
         Ok(data_set) => (data_set, None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let warm_start = if record.has_warm_start { Some(results.warm_start(number).await?) } else { None };
+    let (warm_start, lost) = match (record.has_warm_start && !has_ended, lost) {
+        (true, None) => match results.warm_start(number).await {
+            Ok(model) => (Some(model), None),
+            // One job's damage is not the others'.
+            Err(damage @ FleetError::Record { .. }) => (None, Some(damage.to_string())),
+            Err(error) => return Err(error),
+        },
+        (_, lost) => (None, lost),
+    };
     let (spec, request_id) = (record.spec.clone(), record.request_id.clone());
     let submission = Submission { spec, data_set, warm_start, request_id };
     let mut job = Job::new(number, submission, time(record.submitted_ms), epoch);
+    job.is_kept = true;
     match (has_ended, lost) {
         (true, _) => {
-            let (mut state, mut error) = (state, record.error.clone());
-            if let Some(epoch) = record.outcome {
-                match results.outcome(number, epoch).await {
-                    Ok(outcome) => job.outcome = Some(Arc::new(outcome)),
-                    // One job's damage is not the others'.
-                    Err(damage @ FleetError::Record { .. }) => (state, error) = (JobState::Failed, damage.to_string()),
-                    Err(error) => return Err(error),
-                }
-            }
-            job.end(state, error, time(record.ended_ms.unwrap_or(record.submitted_ms)));
+            job.outcome = record.outcome;
+            job.end(state, record.error.clone(), time(record.ended_ms.unwrap_or(record.submitted_ms)));
         }
         (false, Some(error)) => job.end(JobState::Failed, error, time(record.submitted_ms)),
         (false, None) => info!(job = job.name(), "was left by an earlier leader, waits again"),

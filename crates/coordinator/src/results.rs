@@ -37,12 +37,18 @@ impl Results {
         Self { storage, epoch }
     }
 
-    /// Writes what came out of a job.
-    pub(crate) async fn write_outcome(&self, number: u64, outcome: &Outcome) -> Result<(), FleetError> {
-        let name = |file| name(number, outcome.epoch, file);
-        if let Some(silhouettes) = &outcome.row_silhouettes {
-            let bytes = silhouettes.iter().flat_map(|value| value.to_le_bytes()).collect();
-            self.storage.write(&name(ROW_SILHOUETTES), bytes).await?;
+    /// Writes what came out of a job, with the silhouettes of all rows where they are defined.
+    pub(crate) async fn write_outcome(
+        &self,
+        number: u64,
+        outcome: &Outcome,
+        row_silhouettes: Option<&[f64]>,
+    ) -> Result<(), FleetError> {
+        let name = |file| name(number, self.epoch, file);
+        if outcome.wants_row_silhouettes {
+            // Those that are undefined are none, which is not the same as a file that was lost.
+            let values = row_silhouettes.unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()).collect();
+            self.storage.write(&name(ROW_SILHOUETTES), sealed(&name(ROW_SILHOUETTES), values)).await?;
         }
         self.storage.write(&name(DATA_SET), outcome.data_set_name.clone().into_bytes()).await?;
         self.storage.write(&name(REPORT), outcome.report_json.clone()).await?;
@@ -58,19 +64,23 @@ impl Results {
         let centroids = centroids.map_err(|error| damaged(error.to_string()))?;
         let report_json = self.read(&name(number, epoch, REPORT)).await?;
         let data_set = self.read(&name(number, epoch, DATA_SET)).await?;
-        let silhouettes = self.storage.read(&name(number, epoch, ROW_SILHOUETTES)).await?;
-        let silhouettes =
-            silhouettes.map(|bytes| bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect());
         Ok(Outcome {
-            epoch,
             model_json,
             report_json,
             wants_row_silhouettes: model.validate.row_silhouettes,
             preparation: model.preparation,
             centroids,
-            row_silhouettes: silhouettes,
             data_set_name: String::from_utf8_lossy(&data_set).into_owned(),
         })
+    }
+
+    /// The silhouettes of all rows; none where they are undefined.
+    pub(crate) async fn row_silhouettes(&self, number: u64, epoch: u64) -> Result<Option<Vec<f64>>, FleetError> {
+        let name = name(number, epoch, ROW_SILHOUETTES);
+        let bytes = self.read(&name).await?;
+        let values = opened(&name, &bytes).ok_or_else(|| damaged(&name, "it is not what was written"))?;
+        let values: Vec<f64> = values.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        Ok(Some(values).filter(|values| !values.is_empty()))
     }
 
     /// Writes the model that a job is to start from.
@@ -83,22 +93,31 @@ impl Results {
         parse_model(&self.read(&name).await?).map_err(|reason| FleetError::Record { name, reason })
     }
 
-    /// Writes where a job is, so that the next leader need not begin at its beginning.
-    pub(crate) async fn write_checkpoint(&self, number: u64, checkpoint: &Checkpoint) -> Result<(), FleetError> {
+    /// Writes where a job is, so that the next leader need not begin at its beginning. `identity` tells the job from any other
+    /// one that may have had its number.
+    pub(crate) async fn write_checkpoint(
+        &self,
+        number: u64,
+        identity: &str,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), FleetError> {
         let bytes = proto::Checkpoint::from(checkpoint).encode_to_vec();
-        Ok(self.storage.write(&name(number, self.epoch, CHECKPOINT), bytes).await?)
+        Ok(self.storage.write(&name(number, self.epoch, CHECKPOINT), sealed(identity, bytes)).await?)
     }
 
-    /// Where a job was under the last leader that has written it.
-    pub(crate) async fn checkpoint(&self, number: u64) -> Result<Option<Checkpoint>, FleetError> {
+    /// Where a job was under the last leader that has written it. A job can do without: what is damaged, or another job's, is
+    /// passed over.
+    pub(crate) async fn checkpoint(&self, number: u64, identity: &str) -> Result<Option<Checkpoint>, FleetError> {
         for epoch in self.epochs(number).await?.into_iter().rev() {
             let name = name(number, epoch, CHECKPOINT);
             let Some(bytes) = self.storage.read(&name).await? else {
                 continue;
             };
-            let damaged = |reason: String| FleetError::Record { name: name.clone(), reason };
-            let message = proto::Checkpoint::decode(bytes).map_err(|error| damaged(error.to_string()))?;
-            return Checkpoint::try_from(message).map(Some).map_err(|error| damaged(error.to_string()));
+            let message = opened(identity, &bytes).and_then(|bytes| proto::Checkpoint::decode(bytes).ok());
+            match message.and_then(|message| Checkpoint::try_from(message).ok()) {
+                Some(checkpoint) => return Ok(Some(checkpoint)),
+                None => warn!(name, "the checkpoint is damaged or of another job, and passed over"),
+            }
         }
         Ok(None)
     }
@@ -118,7 +137,8 @@ impl Results {
 
     /// Removes all that came of a job.
     pub(crate) async fn remove(&self, number: u64) -> Result<(), FleetError> {
-        Ok(self.storage.remove_folder(&format!("jobs/{number}")).await?)
+        self.storage.remove_folder(&format!("jobs/{number}")).await?;
+        Ok(())
     }
 
     /// The leaders that have written something of a job, the first one first.
@@ -133,6 +153,28 @@ impl Results {
         let missing = || FleetError::Record { name: name.to_owned(), reason: "it is missing".to_owned() };
         Ok(self.storage.read(name).await?.ok_or_else(missing)?.to_vec())
     }
+}
+
+/// Bytes with a BLAKE3 before them that is of them and of what they belong to.
+fn sealed(identity: &str, mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.splice(0..0, seal(identity, &bytes));
+    bytes
+}
+
+/// The bytes after their seal, if they are what was sealed.
+fn opened<'a>(identity: &str, sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (found, bytes) = sealed.split_at_checked(blake3::OUT_LEN)?;
+    (found == seal(identity, bytes)).then_some(bytes)
+}
+
+fn seal(identity: &str, bytes: &[u8]) -> [u8; blake3::OUT_LEN] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(identity.len() as u64).to_le_bytes()).update(identity.as_bytes()).update(bytes);
+    hasher.finalize().into()
+}
+
+fn damaged(name: &str, reason: &str) -> FleetError {
+    FleetError::Record { name: name.to_owned(), reason: reason.to_owned() }
 }
 
 fn name(number: u64, epoch: u64, file: &str) -> String {

@@ -34,7 +34,8 @@ impl Run {
 
     /// A sample of the rows.
     pub(crate) fn sampled(self: &Arc<Self>, sample: &Sample) -> Arc<Self> {
-        let name = format!("{}/sample of {}", self.name, sample.block_rows);
+        let Sample { block_rows, stream } = sample;
+        let name = format!("{}/sample of {block_rows} by {}.{}", self.name, stream.seed, stream.stream);
         Arc::new(Self { name, made_from: MadeFrom::Run(self.clone(), *sample), ready: Mutex::default() })
     }
 

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 /// Jobs that run at the same time. Each holds a prepared copy of its rows on the workers.
@@ -34,6 +34,10 @@ const MAX_RUNNING_JOBS: usize = 2;
 
 /// A job is at rest so often while it passes over its rows; passes that take longer are each followed by a checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
+/// And no more often than that writing takes a twentieth of the time.
+const CHECKPOINT_SHARE: u32 = 20;
+/// After so long a checkpoint is given up.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Runner {
@@ -88,13 +92,15 @@ impl Runner {
         let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
         let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
-            Ok(outcome) => match self.results.write_outcome(number, &outcome).await {
-                Ok(()) => {
-                    self.queue.update(number, |job| job.outcome = Some(Arc::new(outcome)));
-                    (JobState::Succeeded, String::new())
+            Ok((outcome, silhouettes)) => {
+                match self.results.write_outcome(number, &outcome, silhouettes.as_deref()).await {
+                    Ok(()) => {
+                        self.queue.update(number, |job| job.outcome = Some(self.epoch));
+                        (JobState::Succeeded, String::new())
+                    }
+                    Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
                 }
-                Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
-            },
+            }
             // It goes on under the next leader.
             Err(_) if self.queue.is_stopping() => return,
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
@@ -113,13 +119,18 @@ impl Runner {
         self.results.remove_checkpoints(number).await;
     }
 
-    async fn work(&self, name: &str) -> Result<Outcome, JobError> {
+    /// What comes out of a job, and the silhouettes of all rows where it wants them and they are defined.
+    async fn work(&self, name: &str) -> Result<(Outcome, Option<Vec<f64>>), JobError> {
         let looked = self.queue.look(name, |job| (job.submission.clone(), job.cancelled.clone(), job.number));
         let (submission, cancelled, number) = looked.map_err(|_| ClusteringError::Cancelled)?;
         let put_in = submission.data_set.as_ref().map(|data_set| data_set.placed_in);
         let mut observer = JobObserver::new(self, number, cancelled.clone(), put_in);
-        let data_set = match submission.data_set {
-            Some(data_set) => data_set,
+        let identity = |data_set: &DataSet| {
+            let (spec, request) = (serde_json::to_string(&submission.spec)?, &submission.request_id);
+            Ok::<_, serde_json::Error>(format!("{number} {request} {} {spec}", data_set.name))
+        };
+        let data_set = match &submission.data_set {
+            Some(data_set) => data_set.clone(),
             None => {
                 observer.phase("read");
                 let data_set = self.read(&submission.spec.source, &cancelled).await?;
@@ -130,10 +141,11 @@ impl Runner {
             }
         };
         check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
+        observer.identity = identity(&data_set)?;
         let run = format!("{name}@{}", self.epoch);
         let rows = FleetRows::new(data_set.clone(), run, Handle::current(), cancelled);
         let (spec, warm_start) = (submission.spec, submission.warm_start);
-        let checkpoint = self.results.checkpoint(number).await?;
+        let checkpoint = self.results.checkpoint(number, &observer.identity).await?;
         if let Some(checkpoint) = &checkpoint {
             let n_passes = checkpoint.starts.iter().map(|start| start.n_iter).max();
             info!(job = name, n_passes, "goes on from a checkpoint");
@@ -146,16 +158,15 @@ impl Runner {
             tokio::task::spawn_blocking(work).await.map_err(|_| JobError::Panicked)??;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let report = Report::new(&segmentation.model, RanOn { mode: "fleet".to_owned(), devices, version }, timings);
-        Ok(Outcome {
-            epoch: self.epoch,
+        let outcome = Outcome {
             model_json: to_bytes(&segmentation.model)?,
             report_json: to_bytes(&report)?,
-            row_silhouettes: segmentation.row_silhouettes,
             wants_row_silhouettes: segmentation.model.validate.row_silhouettes,
             preparation: segmentation.model.preparation,
             centroids: segmentation.centroids,
             data_set_name: data_set.name.clone(),
-        })
+        };
+        Ok((outcome, segmentation.row_silhouettes))
     }
 
     /// Reads a source that the job names and spreads it over the workers.
@@ -207,8 +218,11 @@ struct JobObserver {
     number: u64,
     cancelled: Arc<AtomicBool>,
     started: Instant,
-    /// When the last checkpoint was written.
+    /// Tells the job from any other one, in its checkpoints.
+    identity: String,
+    /// When the last checkpoint was written, and how long that took.
     written: Instant,
+    writing: Duration,
     /// What was spent before the job started: its rows were put.
     before: Duration,
     times: PhaseTimes,
@@ -228,7 +242,9 @@ impl JobObserver {
             number,
             cancelled,
             started,
+            identity: String::new(),
             written: started,
+            writing: Duration::ZERO,
             before: put_in.unwrap_or_default(),
             times,
         }
@@ -259,13 +275,18 @@ impl Observer for JobObserver {
     }
 
     fn reached(&mut self, checkpoint: &dyn Fn() -> Checkpoint) {
-        if self.written.elapsed() < CHECKPOINT_INTERVAL {
+        if self.written.elapsed() < CHECKPOINT_INTERVAL.max(self.writing * CHECKPOINT_SHARE) {
             return;
         }
-        if let Err(error) = self.runtime.block_on(self.results.write_checkpoint(self.number, &checkpoint())) {
-            // The job can do without; a successor would begin further back.
-            warn!(job = self.number, %error, "no checkpoint was written");
+        let (began, checkpoint) = (Instant::now(), checkpoint());
+        let write = self.results.write_checkpoint(self.number, &self.identity, &checkpoint);
+        // The job can do without; a successor would begin further back.
+        match self.runtime.block_on(async { timeout(CHECKPOINT_TIMEOUT, write).await }) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(job = self.number, %error, "no checkpoint was written"),
+            Err(_) => warn!(job = self.number, "no checkpoint was written: storage does not answer"),
         }
         self.written = Instant::now();
+        self.writing = began.elapsed();
     }
 }

@@ -80,7 +80,7 @@ impl Term {
         let jobs = JobsService::new(queue.clone(), data_sets.clone(), records.clone(), results.clone());
         let jobs = JobsServer::new(jobs).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let fleet = FleetService::new(members.clone(), env!("CARGO_PKG_VERSION"), leader.epoch());
-        let flight = FlightServiceServer::new(RowsFlight::new(data_sets.clone(), queue.clone()))
+        let flight = FlightServiceServer::new(RowsFlight::new(data_sets.clone(), queue.clone(), results.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         seats.jobs.take(leader, jobs);

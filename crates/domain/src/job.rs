@@ -248,8 +248,9 @@ pub enum Algorithm {
     #[default]
     Lloyd,
     /// Passes over nested random batches, each four times as large as the one before, and over all rows at the end
-    /// (Newling & Fleuret 2016). Comes to rest by the same tolerance as `lloyd`, sooner, and mostly somewhere else. The
-    /// starts compete on the first batch, and the best one goes on. Few rows, less than four batches, are left to `lloyd`.
+    /// (Newling & Fleuret 2016). Rests by the tolerance, as `lloyd`, or as soon as a pass moves the centroids less than a tenth of
+    /// how far other customers of the same kind would; sooner, and mostly somewhere else. The starts compete on the first
+    /// batch, and the best one goes on. Few rows, less than four batches, have none.
     MiniBatch,
 }
 

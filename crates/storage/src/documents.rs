@@ -9,9 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 impl Storage {
     /// Writes a document, for instance `jobs/7/record.json`. One of that name is replaced, and at no moment half of it.
     pub async fn write(&self, name: &str, bytes: Vec<u8>) -> Result<(), StorageError> {
-        let path = self.document(name);
-        self.put(&path, bytes).await?;
-        self.make_durable(vec![path]).await
+        self.put(&self.document(name), bytes).await
     }
 
     /// Reads a document, if it is there.
@@ -23,11 +21,18 @@ impl Storage {
         }
     }
 
-    /// Removes a document, if it is there.
-    pub async fn remove_document(&self, name: &str) -> Result<(), StorageError> {
+    /// Removes a document, and says whether it was there.
+    pub async fn remove_document(&self, name: &str) -> Result<bool, StorageError> {
         let path = self.document(name);
+        // Some stores remove what is not there without a word.
+        let is_there = match self.store.head(&path).await {
+            Ok(_) => true,
+            Err(object_store::Error::NotFound { .. }) => false,
+            Err(source) => return Err(self.failed(&path, source)),
+        };
         match self.store.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(is_there),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(self.failed(&path, source)),
         }
     }
@@ -40,15 +45,18 @@ impl Storage {
         Ok(listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
     }
 
-    /// Removes all documents of a folder.
-    pub async fn remove_folder(&self, name: &str) -> Result<(), StorageError> {
+    /// Removes all documents of a folder, and says whether there were any.
+    pub async fn remove_folder(&self, name: &str) -> Result<bool, StorageError> {
         let folder = self.document(name);
         let failed = |source| self.failed(&folder, source);
         let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(failed)?;
-        for object in objects {
-            self.store.delete(&object.location).await.map_err(failed)?;
+        for object in &objects {
+            match self.store.delete(&object.location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.failed(&object.location, source)),
+            }
         }
-        Ok(())
+        Ok(!objects.is_empty())
     }
 
     fn document(&self, name: &str) -> Path {

@@ -12,6 +12,7 @@
 //! Beside them lie documents, such as the records of jobs.
 
 mod documents;
+mod durable;
 mod error;
 mod manifest;
 mod reader;
@@ -21,14 +22,16 @@ pub use error::StorageError;
 pub use manifest::{Chunk, Manifest};
 pub use writer::DataSetWriter;
 
-use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use url::Url;
+
+/// The folder of the data sets.
+const DATA_SETS: &str = "data_sets";
 
 /// A folder or a bucket.
 #[derive(Debug, Clone)]
@@ -69,40 +72,33 @@ impl Storage {
         DataSetWriter::new(self.clone(), number)
     }
 
-    /// The data sets that were committed, by number.
-    pub async fn manifests(&self) -> Result<Vec<Manifest>, StorageError> {
-        let folder = self.root.clone().join("data_sets");
-        let failed = |source| self.failed(&folder, source);
-        let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(failed)?;
-        let mut manifests = Vec::new();
-        for object in objects.iter().filter(|object| object.location.filename() == Some(manifest::NAME)) {
-            let bytes = self.get(&object.location).await?;
-            manifests.push(Manifest::from_json(&bytes).map_err(|reason| self.corrupt(&object.location, reason))?);
+    /// The data sets that were committed, by number; of one whose manifest cannot be read, why.
+    pub async fn manifests(&self) -> Result<BTreeMap<u64, Result<Manifest, StorageError>>, StorageError> {
+        let mut manifests = BTreeMap::new();
+        for number in self.folders(DATA_SETS).await?.iter().filter_map(|folder| folder.parse().ok()) {
+            let path = self.path(number, manifest::NAME);
+            match self.get(&path).await {
+                Ok(json) => {
+                    let manifest = Manifest::from_json(&json, number).map_err(|reason| self.corrupt(&path, reason));
+                    manifests.insert(number, manifest);
+                }
+                // It was never committed.
+                Err(StorageError::Access { source: object_store::Error::NotFound { .. }, .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        manifests.sort_by_key(|manifest| manifest.number);
         Ok(manifests)
     }
 
-    /// Removes a data set.
-    pub async fn remove(&self, manifest: &Manifest) -> Result<(), StorageError> {
-        self.remove_files(manifest.number, manifest.chunks.len()).await
-    }
-
-    /// The manifest goes first: what is left, if this breaks off, is rubbish that nobody reads.
-    async fn remove_files(&self, number: u64, n_chunks: usize) -> Result<(), StorageError> {
-        let names = std::iter::once(manifest::NAME.to_owned()).chain((0..n_chunks).map(manifest::chunk_name));
-        for name in names {
-            let path = self.path(number, &name);
-            match self.store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => return Err(self.failed(&path, source)),
-            }
-        }
-        Ok(())
+    /// Removes a data set, or what there is of it, and says whether there was anything.
+    pub async fn sweep(&self, number: u64) -> Result<bool, StorageError> {
+        // The manifest goes first: what is left, if this breaks off, is rubbish that nobody reads.
+        let had_manifest = self.remove_document(&format!("{DATA_SETS}/{number}/{}", manifest::NAME)).await?;
+        Ok(self.remove_folder(&format!("{DATA_SETS}/{number}")).await? || had_manifest)
     }
 
     fn path(&self, number: u64, name: &str) -> Path {
-        self.root.clone().join("data_sets").join(number.to_string()).join(name)
+        self.root.clone().join(DATA_SETS).join(number.to_string()).join(name)
     }
 
     async fn get(&self, path: &Path) -> Result<bytes::Bytes, StorageError> {
@@ -110,28 +106,17 @@ impl Storage {
         self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)
     }
 
+    /// Writes an object. When this returns it would outlast a loss of power, and at no moment is there half of it.
     async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<(), StorageError> {
-        let put = self.store.put(path, PutPayload::from(bytes)).await;
-        put.map(|_| ()).map_err(|source| self.failed(path, source))
-    }
-
-    /// Returns once files of a folder would outlast a loss of power. Buckets promise that by themselves.
-    async fn make_durable(&self, paths: Vec<Path>) -> Result<(), StorageError> {
         let Some(folder) = self.folder.clone() else {
-            return Ok(());
+            // Buckets promise that by themselves.
+            let put = self.store.put(path, PutPayload::from(bytes)).await;
+            return put.map(|_| ()).map_err(|source| self.failed(path, source));
         };
-        let failed = |path: &Path, source| StorageError::Sync { path: path.to_string(), source };
-        let sync = move || {
-            for path in paths {
-                let file = folder.join(path.as_ref());
-                // A file is there once the folder that names it is.
-                for opened in std::iter::once(file.as_path()).chain(file.parent()) {
-                    File::open(opened).and_then(|file| file.sync_all()).map_err(|error| failed(&path, error))?;
-                }
-            }
-            Ok(())
-        };
-        tokio::task::spawn_blocking(sync).await.expect("files are synced without a panic")
+        let file = path.to_string();
+        let written = tokio::task::spawn_blocking(move || durable::write(&folder, &file, &bytes)).await;
+        let failed = |source| StorageError::Sync { path: path.to_string(), source };
+        written.expect("files are written without a panic").map_err(failed)
     }
 
     fn failed(&self, path: &Path, source: object_store::Error) -> StorageError {

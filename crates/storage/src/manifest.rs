@@ -1,7 +1,11 @@
 //! What belongs to a data set.
 
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use shoal_domain::BlockId;
+use shoal_wire::blocks::{BlockError, DataSetSchema};
+use std::io::Cursor;
 use std::ops::Range;
 
 /// The manifest's name in the folder of its data set.
@@ -26,8 +30,12 @@ pub struct Manifest {
     pub n_rows: u64,
     /// Whether the last column is a weight.
     pub has_weight: bool,
+    /// The columns: an Arrow IPC stream without batches, in hexadecimal digits.
+    schema: String,
     /// The chunks in the order of their blocks.
     pub chunks: Vec<Chunk>,
+    /// BLAKE3 of this document with nothing here, in hexadecimal digits.
+    blake3: String,
 }
 
 /// Some blocks in one object.
@@ -41,17 +49,47 @@ pub struct Chunk {
 }
 
 impl Manifest {
-    pub(crate) fn new(number: u64, n_rows: u64, has_weight: bool, chunks: Vec<Chunk>) -> Self {
-        Self { format: FORMAT.to_owned(), number, n_rows, has_weight, chunks }
+    pub(crate) fn new(
+        number: u64,
+        n_rows: u64,
+        schema: &DataSetSchema,
+        chunks: Vec<Chunk>,
+    ) -> Result<Self, BlockError> {
+        let columns = StreamWriter::try_new(Vec::new(), &schema.arrow)?.into_inner()?;
+        let (format, blake3, has_weight) = (FORMAT.to_owned(), String::new(), schema.has_weight);
+        let mut manifest = Self { format, number, n_rows, has_weight, schema: to_hex(&columns), chunks, blake3 };
+        manifest.blake3 = manifest.digest();
+        Ok(manifest)
     }
 
-    /// Reads a manifest of this format.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Self, String> {
-        let manifest: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        match manifest.format == FORMAT {
-            true => Ok(manifest),
-            false => Err(format!("its format is {}, not {FORMAT}", manifest.format)),
+    /// Reads the manifest of a data set.
+    pub(crate) fn from_json(json: &[u8], number: u64) -> Result<Self, String> {
+        let mut manifest: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if manifest.format != FORMAT {
+            return Err(format!("its format is {}, not {FORMAT}", manifest.format));
         }
+        let named = std::mem::take(&mut manifest.blake3);
+        let actual = manifest.digest();
+        if named != actual {
+            return Err(format!("its BLAKE3 is {actual}, it says {named}"));
+        }
+        manifest.blake3 = named;
+        match manifest.number == number {
+            true => Ok(manifest),
+            false => Err(format!("it is that of data set {}", manifest.number)),
+        }
+    }
+
+    fn digest(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a manifest is a JSON document");
+        blake3::hash(&json).to_hex().to_string()
+    }
+
+    /// The columns.
+    pub(crate) fn schema(&self) -> Result<DataSetSchema, String> {
+        let columns = from_hex(&self.schema).ok_or("its schema is not hexadecimal")?;
+        let reader = StreamReader::try_new(Cursor::new(columns), None).map_err(|error| error.to_string())?;
+        DataSetSchema::new(reader.schema(), self.has_weight).map_err(|error| error.to_string())
     }
 
     /// Blocks in all.
@@ -72,4 +110,13 @@ impl Manifest {
     pub fn blocks(&self) -> Vec<BlockId> {
         (0..self.n_blocks()).map(BlockId).collect()
     }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

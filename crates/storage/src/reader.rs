@@ -1,19 +1,19 @@
 //! Reading a data set, all of it or some blocks.
 
-use crate::manifest::chunk_name;
+use crate::manifest::{Chunk, NAME, chunk_name};
 use crate::{Manifest, Storage, StorageError};
-use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
-use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use shoal_domain::BlockId;
-use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
+use shoal_wire::blocks::{BlockCutter, BlockError, DataSetSchema, SourceBlock};
 use std::io::Cursor;
+use std::ops::Range;
+use tokio::task::spawn_blocking;
 
 impl Storage {
     /// The columns of a data set.
-    pub async fn schema(&self, manifest: &Manifest) -> Result<DataSetSchema, StorageError> {
-        let (schema, _) = self.chunk(manifest, 0).await?;
-        Ok(DataSetSchema::new(schema, manifest.has_weight)?)
+    pub fn schema(&self, manifest: &Manifest) -> Result<DataSetSchema, StorageError> {
+        manifest.schema().map_err(|reason| self.corrupt(&self.path(manifest.number, NAME), reason))
     }
 
     /// The numbers of the chunks that hold some blocks, which are given in ascending order.
@@ -33,26 +33,34 @@ impl Storage {
         chunk_idx: usize,
     ) -> Result<Vec<SourceBlock>, StorageError> {
         let numbers = manifest.blocks_of_chunks().nth(chunk_idx).unwrap_or(0..0);
-        let (_, batches) = self.chunk(manifest, chunk_idx).await?;
-        let block = |(number, batch): (u64, RecordBatch)| BlockCutter::one(schema.clone(), BlockId(number), &batch);
-        Ok(numbers.zip(batches).map(block).collect::<Result<_, _>>()?)
+        let path = self.path(manifest.number, &chunk_name(chunk_idx));
+        let chunk = manifest.chunks.get(chunk_idx).cloned();
+        let chunk = chunk.ok_or_else(|| self.corrupt(&path, "the manifest does not name it"))?;
+        let (bytes, schema) = (self.get(&path).await?, schema.clone());
+        // Megabytes are hashed and decoded where nobody's heartbeat waits.
+        let decoded = spawn_blocking(move || decode(&chunk, bytes, numbers, &schema)).await;
+        decoded.unwrap_or_else(|_| Err("its decoder panicked".to_owned())).map_err(|reason| self.corrupt(&path, reason))
     }
+}
 
-    /// The schema and the batches of a chunk, once it is certain that they are what was written.
-    async fn chunk(&self, manifest: &Manifest, idx: usize) -> Result<(SchemaRef, Vec<RecordBatch>), StorageError> {
-        let path = self.path(manifest.number, &chunk_name(idx));
-        let chunk = manifest.chunks.get(idx).ok_or_else(|| self.corrupt(&path, "the manifest does not name it"))?;
-        let bytes = self.get(&path).await?;
-        let actual = blake3::hash(&bytes).to_hex();
-        if actual.as_str() != chunk.blake3 {
-            let reason = format!("its BLAKE3 is {actual}, the manifest has {}", chunk.blake3);
-            return Err(self.corrupt(&path, reason));
-        }
-        let decode = || -> Result<_, arrow::error::ArrowError> {
-            let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-            let schema = reader.schema();
-            Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
-        };
-        decode().map_err(|error| self.corrupt(&path, error))
+/// The blocks of a chunk, once it is certain that they are what was written.
+fn decode(
+    chunk: &Chunk,
+    bytes: Bytes,
+    numbers: Range<u64>,
+    schema: &DataSetSchema,
+) -> Result<Vec<SourceBlock>, String> {
+    let actual = blake3::hash(&bytes).to_hex();
+    if actual.as_str() != chunk.blake3 {
+        return Err(format!("its BLAKE3 is {actual}, the manifest has {}", chunk.blake3));
     }
+    let text = |error: arrow::error::ArrowError| error.to_string();
+    let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(text)?;
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(text)?;
+    if batches.len() as u64 != chunk.n_blocks {
+        return Err(format!("it has {} blocks, the manifest says {}", batches.len(), chunk.n_blocks));
+    }
+    let block = |(number, batch)| BlockCutter::one(schema.clone(), BlockId(number), batch);
+    let blocks = numbers.zip(&batches).map(block).collect::<Result<_, _>>();
+    blocks.map_err(|error: BlockError| error.to_string())
 }

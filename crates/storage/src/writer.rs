@@ -38,7 +38,7 @@ impl DataSetWriter {
     }
 
     /// Makes the data set whole. From here on it can be read, whatever happens to this process.
-    pub async fn commit(mut self, n_rows: u64, has_weight: bool) -> Result<Manifest, StorageError> {
+    pub async fn commit(&mut self, n_rows: u64, schema: &DataSetSchema) -> Result<Manifest, StorageError> {
         if !self.waiting.is_empty() {
             self.start_chunk().await?;
         }
@@ -46,21 +46,17 @@ impl DataSetWriter {
             self.end_chunk().await?;
         }
         let chunks = std::mem::take(&mut self.written).into_values().collect();
-        let manifest = Manifest::new(self.number, n_rows, has_weight, chunks);
+        let manifest = Manifest::new(self.number, n_rows, schema, chunks)?;
         let json = serde_json::to_vec_pretty(&manifest).expect("a manifest is a JSON document");
-        let paths = (0..self.n_chunks).map(|idx| self.storage.path(self.number, &chunk_name(idx)));
-        self.storage.make_durable(paths.collect()).await?;
-        let path = self.storage.path(self.number, NAME);
-        self.storage.put(&path, json).await?;
-        self.storage.make_durable(vec![path]).await?;
+        self.storage.put(&self.storage.path(self.number, NAME), json).await?;
         Ok(manifest)
     }
 
-    /// Removes what was written.
+    /// Removes what was written, the manifest too.
     pub async fn abandon(mut self) -> Result<(), StorageError> {
         // What is under way would come after its removal.
         while self.under_way.join_next().await.is_some() {}
-        self.storage.remove_files(self.number, self.n_chunks).await
+        self.storage.sweep(self.number).await.map(|_| ())
     }
 
     async fn start_chunk(&mut self) -> Result<(), StorageError> {
@@ -72,9 +68,12 @@ impl DataSetWriter {
         let (storage, path) = (self.storage.clone(), self.storage.path(self.number, &chunk_name(idx)));
         self.under_way.spawn(async move {
             let n_blocks = batches.len() as u64;
-            let encoded = spawn_blocking(move || encode(&batches)).await;
-            let bytes = encoded.expect("batches are encoded without a panic")?;
-            let blake3 = blake3::hash(&bytes).to_hex().to_string();
+            let encoded = spawn_blocking(move || {
+                let bytes = encode(&batches)?;
+                let blake3 = blake3::hash(&bytes).to_hex().to_string();
+                Ok::<_, BlockError>((bytes, blake3))
+            });
+            let (bytes, blake3) = encoded.await.expect("batches are encoded without a panic")?;
             storage.put(&path, bytes).await?;
             Ok((idx, Chunk { n_blocks, blake3 }))
         });

@@ -27,6 +27,9 @@ pub enum BlockError {
         /// What is needed.
         wanted: &'static str,
     },
+    /// A job has fewer silhouettes than labels.
+    #[error("there are fewer silhouettes than labels")]
+    FewSilhouettes,
     /// The id column has the name of a column that labels have beside it.
     #[error("column `{column}`: an id cannot have this name, since labels.parquet has a column of that name")]
     ReservedName {
@@ -110,7 +113,7 @@ impl DataSetSchema {
             let (column, actual) = (id.name().clone(), id.data_type().to_string());
             return Err(BlockError::ColumnType { column, actual, wanted: "an id without dictionary" });
         }
-        if ["label", "distance"].contains(&id.name().as_str()) {
+        if ["label", "distance", "silhouette"].contains(&id.name().as_str()) {
             return Err(BlockError::ReservedName { column: id.name().clone() });
         }
         let not_a_number = |field: &&arrow::datatypes::FieldRef| *field.data_type() != DataType::Float64;

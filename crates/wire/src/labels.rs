@@ -45,12 +45,19 @@ impl SilhouetteColumn {
         Arc::new(Schema::new(labels.fields().iter().cloned().chain(silhouette).collect::<Vec<_>>()))
     }
 
+    fn next(&mut self, n: usize) -> Result<Float64Array, BlockError> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(Float64Array::new_null(n));
+        };
+        let next: Float64Array = rest.take(n).map(Some).collect();
+        if next.len() == n { Ok(next) } else { Err(BlockError::FewSilhouettes) }
+    }
+
     /// Puts the next silhouettes beside the next labels.
     pub fn put_beside(&mut self, labels: &RecordBatch) -> Result<RecordBatch, BlockError> {
         let mut columns = labels.columns().to_vec();
         if self.is_wanted {
-            let next = (0..labels.num_rows()).map(|_| self.rest.as_mut().and_then(Iterator::next));
-            columns.push(Arc::new(next.collect::<Float64Array>()));
+            columns.push(Arc::new(self.next(labels.num_rows())?));
         }
         Ok(RecordBatch::try_new(self.schema(labels.schema_ref()), columns)?)
     }

@@ -92,11 +92,10 @@ pub(crate) async fn belong(
 ) -> Result<(), MembershipError> {
     let mut shutdown = pin!(shutdown);
     let mut coordinators = Coordinators::new(urls)?;
-    let joined = tokio::select! {
-        joined = join(&mut coordinators, &identity) => joined?,
+    let mut worker_id = tokio::select! {
+        joined = join(&mut coordinators, &identity, Some(FIRST_CONTACT)) => joined?,
         () = &mut shutdown => return Ok(()),
     };
-    let mut worker_id = joined;
     loop {
         tokio::select! {
             () = sleep(HEARTBEAT_INTERVAL) => {}
@@ -109,7 +108,7 @@ pub(crate) async fn belong(
                 warn!(url = coordinators.url(), "the coordinator does not know this worker, registering again");
                 store.clear();
                 worker_id = tokio::select! {
-                    joined = join(&mut coordinators, &identity) => joined?,
+                    joined = join(&mut coordinators, &identity, None) => joined?,
                     () = &mut shutdown => return Ok(()),
                 };
             }
@@ -131,15 +130,19 @@ fn unwrap_timeout<T>(waited: Result<Result<T, Status>, tokio::time::error::Elaps
     waited.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer from the coordinator")))
 }
 
-/// Registers; coordinators that are not there or do not lead yet are waited for.
-async fn join(coordinators: &mut Coordinators, identity: &WorkerIdentity) -> Result<String, MembershipError> {
+/// Registers; coordinators that are not there or do not lead yet are waited for, as long as there is `patience`.
+async fn join(
+    coordinators: &mut Coordinators,
+    identity: &WorkerIdentity,
+    patience: Option<Duration>,
+) -> Result<String, MembershipError> {
     let worker = Worker {
         address: identity.address.clone(),
         device: identity.device.clone(),
         version: identity.version.clone(),
         boot_id: identity.boot_id,
     };
-    let deadline = Instant::now() + FIRST_CONTACT;
+    let began = Instant::now();
     loop {
         for _ in 0..coordinators.urls.len() {
             let request = RegisterRequest { worker: Some(worker.clone()) };
@@ -157,7 +160,7 @@ async fn join(coordinators: &mut Coordinators, identity: &WorkerIdentity) -> Res
                 return Err(MembershipError::Refused { url, status });
             }
             warn!(url, status = one_line(&status), "cannot join yet, trying again");
-            if Instant::now() >= deadline {
+            if patience.is_some_and(|patience| began.elapsed() >= patience) {
                 return Err(MembershipError::Unreachable { url, status });
             }
             coordinators.turn();

@@ -27,7 +27,32 @@ impl DataSet {
 pub(crate) struct Store {
     pub(crate) machine: Machine,
     data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
-    runs: Mutex<HashMap<String, Run>>,
+    runs: Mutex<Runs>,
+}
+
+/// Runs that can be asked, and those that are being prepared. One that is released meanwhile must not be kept when it is
+/// ready: nobody would name it again.
+#[derive(Default)]
+struct Runs {
+    ready: HashMap<String, Run>,
+    /// The number of the preparation that is wanted.
+    under_way: HashMap<String, u64>,
+    n_begun: u64,
+}
+
+impl Runs {
+    fn begin(&mut self, name: &str) -> u64 {
+        self.n_begun += 1;
+        self.under_way.insert(name.to_owned(), self.n_begun);
+        self.n_begun
+    }
+
+    fn end(&mut self, name: &str, number: u64, run: Run) {
+        if self.under_way.get(name) == Some(&number) {
+            self.under_way.remove(name);
+            self.ready.insert(name.to_owned(), run);
+        }
+    }
 }
 
 /// The prepared rows of a run.
@@ -63,34 +88,42 @@ impl Store {
         data_set: &DataSet,
         preparation: &Preparation,
     ) -> Result<Vec<BlockId>, ClusteringError> {
+        let number = lock(&self.runs).begin(run);
         let shard = data_set.rows(&self.machine).shard(preparation)?;
         let blocks = shard.block_ids();
         let n_features = preparation.n_features();
-        lock(&self.runs).insert(run.to_owned(), Run { shard: shard.into(), n_features });
+        lock(&self.runs).end(run, number, Run { shard: shard.into(), n_features });
         Ok(blocks)
     }
 
     /// Samples a run and keeps the sample as a run of its own. Asked again, it does the same again.
     pub(crate) fn sample(&self, run: &Run, name: &str, sample: &Sample) -> Result<(), ClusteringError> {
+        let number = lock(&self.runs).begin(name);
         let shard = run.shard.sample(sample)?.into();
-        lock(&self.runs).insert(name.to_owned(), Run { shard, n_features: run.n_features });
+        lock(&self.runs).end(name, number, Run { shard, n_features: run.n_features });
         Ok(())
     }
 
     pub(crate) fn run(&self, run: &str) -> Result<Run, Status> {
-        let found = lock(&self.runs).get(run).cloned();
+        let found = lock(&self.runs).ready.get(run).cloned();
         found.ok_or_else(|| Status::not_found(format!("this worker holds nothing of run {run}")))
     }
 
     /// Lets go of a run, a data set, or both; an empty name is none.
     pub(crate) fn release(&self, run: &str, data_set: &str) {
-        lock(&self.runs).remove(run);
+        let mut runs = lock(&self.runs);
+        runs.ready.remove(run);
+        runs.under_way.remove(run);
+        drop(runs);
         lock(&self.data_sets).remove(data_set);
     }
 
     /// Lets go of everything: the coordinator that these rows belonged to is another one now.
     pub(crate) fn clear(&self) {
-        lock(&self.runs).clear();
+        let mut runs = lock(&self.runs);
+        runs.ready.clear();
+        runs.under_way.clear();
+        drop(runs);
         lock(&self.data_sets).clear();
     }
 }

@@ -42,7 +42,7 @@ async fn list(urls: &[String], output: Format) -> Result<()> {
 }
 
 async fn get(arguments: &JobArguments) -> Result<()> {
-    let coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let request = GetJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().get_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     let is_done = job.state() == JobState::Succeeded;
@@ -66,7 +66,7 @@ async fn watch(arguments: &JobArguments) -> Result<()> {
     let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let progress = ProgressLine::new();
     progress.begin(&arguments.job, None);
-    let watched = coordinator.watch(&arguments.job, |event| show_event(&progress, event)).await;
+    let watched = coordinator.watch(&arguments.job, false, |event| show_event(&progress, event)).await;
     progress.finish();
     watched?;
     coordinator.deliver(&arguments.job, None, arguments.output).await

@@ -49,7 +49,7 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     if !line.is_shown() {
         eprintln!("{name}");
     }
-    let watched = coordinator.watch(&name, |event| show_event(&line, event)).await;
+    let watched = coordinator.watch(&name, true, |event| show_event(&line, event)).await;
     line.finish();
     watched?;
     coordinator.deliver(&name, arguments.out.as_deref(), arguments.output).await

@@ -1,7 +1,7 @@
 //! All starts of a job, or of several, over the same passes.
 
 use super::lloyd::{Lloyd, LloydState, Progress};
-use super::mini_batch::{Approach, approach};
+use super::mini_batch::{Approach, OF_CHANCE_AT_LAST, approach};
 use super::seed::seed;
 use super::size::sets_per_question;
 use crate::answers::Partial;
@@ -54,6 +54,11 @@ impl FitParams {
     pub(super) fn lloyd(&self, centroids: Centroids) -> Lloyd {
         Lloyd::new(centroids, self.units.clone(), self.max_iter, self.shift_squared_max)
     }
+
+    /// A start that goes over all rows.
+    fn over_all(&self, start: Lloyd) -> Lloyd {
+        if self.batch_size.is_some() { start.within_chance(OF_CHANCE_AT_LAST, self.weight_unit) } else { start }
+    }
 }
 
 /// Where a fit is between two passes over all rows.
@@ -95,7 +100,8 @@ pub fn resume(
     checkpoint: &Checkpoint,
     observer: &mut dyn Observer,
 ) -> Result<Fit, ClusteringError> {
-    let start = |state: &LloydState| Lloyd::from_state(state.clone(), params.units.clone(), params.max_iter);
+    let start =
+        |state: &LloydState| params.over_all(Lloyd::from_state(state.clone(), params.units.clone(), params.max_iter));
     let starts = checkpoint.starts.iter().map(start).collect();
     let beginning = Beginning { first_number: checkpoint.first_number, starts };
     Ok(fit_from(shard, vec![beginning], observer)?.remove(0))
@@ -166,7 +172,10 @@ fn beginning(shard: &dyn Shard, job: &FitParams, observer: &mut dyn Observer) ->
         Some(Approach { centroids, start }) => (start, vec![centroids]),
         None => (0, seeds(shard, job, observer)?),
     };
-    Ok(Beginning { first_number, starts: initial.into_iter().map(|centroids| job.lloyd(centroids)).collect() })
+    Ok(Beginning {
+        first_number,
+        starts: initial.into_iter().map(|centroids| job.over_all(job.lloyd(centroids))).collect(),
+    })
 }
 
 /// The first centroids of all starts.

@@ -3,10 +3,6 @@
 use crate::answers::{Partial, PickedRow};
 use shoal_domain::Centroids;
 
-/// On a sample, centroids have moved enough when a pass moves them by less than a hundredth of what chance does, squared:
-/// the paper's `rho`, at the value that its authors recommend.
-const OF_CHANCE: f64 = 1e-4;
-
 /// What a pass has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -46,11 +42,17 @@ pub struct Lloyd {
     units: Vec<f64>,
     max_iter: usize,
     shift_squared_max: f64,
-    /// The grid step of the weights, on a sample.
-    sampled: Option<f64>,
+    /// Where chance counts, how much.
+    chance: Option<Chance>,
     n_iter: usize,
     shift: f64,
     progress: Progress,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Chance {
+    share: f64,
+    weight_unit: f64,
 }
 
 impl Lloyd {
@@ -59,7 +61,7 @@ impl Lloyd {
     pub fn new(initial: Centroids, units: Vec<f64>, max_iter: usize, shift_squared_max: f64) -> Self {
         let progress = Progress::Continue;
         let shift = f64::INFINITY;
-        Self { centroids: initial, units, max_iter, shift_squared_max, sampled: None, n_iter: 0, shift, progress }
+        Self { centroids: initial, units, max_iter, shift_squared_max, chance: None, n_iter: 0, shift, progress }
     }
 
     /// Where it is.
@@ -71,13 +73,13 @@ impl Lloyd {
     /// Goes on from where another one of the same parameters was.
     pub fn from_state(state: LloydState, units: Vec<f64>, max_iter: usize) -> Self {
         let LloydState { centroids, n_iter, shift, progress, shift_squared_max } = state;
-        Self { centroids, units, max_iter, shift_squared_max, sampled: None, n_iter, shift, progress }
+        Self { centroids, units, max_iter, shift_squared_max, chance: None, n_iter, shift, progress }
     }
 
-    /// Lets the start converge as soon as the centroids move much less than they differ from those of another sample as
-    /// large as the one that its passes go over (Newling & Fleuret 2016). `weight_unit` is the grid step of the weights.
-    pub fn on_a_sample(self, weight_unit: f64) -> Self {
-        Self { sampled: Some(weight_unit), ..self }
+    /// Lets the start converge as soon as a pass moves the centroids, squared, by less than `share` of what they differ from
+    /// those of as many other rows of the same kind (Newling & Fleuret 2016). `weight_unit` is the grid step of the weights.
+    pub fn within_chance(self, share: f64, weight_unit: f64) -> Self {
+        Self { chance: Some(Chance { share, weight_unit }), ..self }
     }
 
     /// The centroids that the next pass should assign rows to.
@@ -128,7 +130,8 @@ impl Lloyd {
     /// farthest first. Each becomes the centroid of an empty cluster, as in scikit-learn. With fewer strays than empty
     /// clusters (fewer distinct rows than clusters) the rest keep their centroids and stay empty.
     pub fn advance(&mut self, mut partial: Partial, strays: &[PickedRow]) -> Progress {
-        let by_chance = self.sampled.map_or(0.0, |weight_unit| OF_CHANCE * partial.variance_of_means(weight_unit));
+        let by_chance = |chance: Chance| chance.share * partial.variance_of_means(chance.weight_unit);
+        let by_chance = self.chance.map_or(0.0, by_chance);
         for (cluster, stray) in partial.empty_clusters().into_iter().zip(strays) {
             partial.relocate(stray, cluster, &self.units);
         }

@@ -10,7 +10,7 @@
 //! of the one before, so a row counts once, under its present label. In Sculley's mini-batches ("Web-scale k-means
 //! clustering", WWW 2010), the ones that scikit-learn has, a row goes on to count where it was first put; centroids keep
 //! what they learnt when they were still wrong, and how far a result is from rest is not known. Nested ones end in passes
-//! over all rows, and rest by the same tolerance as Lloyd's algorithm.
+//! over all rows, the last and largest batch, which rest by the same rule, or by the tolerance where that is met first.
 
 use super::fit::{FitParams, Start, assign, pass, seeds};
 use super::lloyd::Lloyd;
@@ -28,6 +28,12 @@ const GROWTH: usize = 4;
 const LAST_SHARE: usize = 16;
 /// Rows that a cluster needs in the first batch for its mean to be worth anything, on average.
 const ROWS_PER_CLUSTER: usize = 32;
+/// On a batch, centroids have moved enough when a pass moves them by less than a hundredth of what chance does, squared: the
+/// paper's `rho`, at the value that its authors recommend.
+const OF_CHANCE: f64 = 1e-4;
+/// On all rows, whose passes are dear, a tenth is enough, squared: at 0.1 % of the inertia it ends the longest fits in a
+/// fraction of their passes (docs/PERFORMANCE.md).
+pub(super) const OF_CHANCE_AT_LAST: f64 = 1e-2;
 /// The random numbers of batches; starts of a seeding have other streams.
 const BATCH_STREAM: u64 = u64::MAX;
 
@@ -45,7 +51,8 @@ pub(super) fn approach(
     observer: &mut dyn Observer,
 ) -> Result<Option<Approach>, ClusteringError> {
     let mut approach: Option<Approach> = None;
-    for block_rows in batches(shard.block_ids().len(), batch_size.max(ROWS_PER_CLUSTER * job.n_clusters)) {
+    for block_rows in batches(shard.block_ids().len(), batch_size.max(ROWS_PER_CLUSTER.saturating_mul(job.n_clusters)))
+    {
         let seed = match job.start {
             Start::Seeded { seed, .. } => seed,
             Start::From(_) => 0,
@@ -69,8 +76,8 @@ pub(super) fn approach(
 /// Rows of a block in each batch: the first batch has at least `n_rows_min`, and the last one leaves a step to all rows.
 fn batches(n_blocks: usize, n_rows_min: usize) -> impl Iterator<Item = usize> {
     let shares = std::iter::successors(Some(1), |block_rows| Some(block_rows * GROWTH));
-    let shares = shares.skip_while(move |block_rows| n_blocks * block_rows < n_rows_min);
-    shares.take_while(|block_rows| block_rows * LAST_SHARE <= BLOCK_ROWS)
+    let shares = shares.take_while(|block_rows| block_rows * LAST_SHARE <= BLOCK_ROWS);
+    shares.skip_while(move |block_rows| n_blocks * block_rows < n_rows_min)
 }
 
 /// Takes every start as far as the batch goes; the number of the best one and where it came to.
@@ -80,8 +87,8 @@ fn best_of(
     starts: Vec<Centroids>,
     observer: &mut dyn Observer,
 ) -> Result<(usize, Centroids), ClusteringError> {
-    let mut starts: Vec<Lloyd> =
-        starts.into_iter().map(|centroids| job.lloyd(centroids).on_a_sample(job.weight_unit)).collect();
+    let start = |centroids| job.lloyd(centroids).within_chance(OF_CHANCE, job.weight_unit);
+    let mut starts: Vec<Lloyd> = starts.into_iter().map(start).collect();
     while pass(batch, &mut starts, observer)? {}
     let mut centroids: Vec<Centroids> = starts.iter().map(|start| start.centroids().clone()).collect();
     if centroids.len() == 1 {

@@ -67,9 +67,6 @@ impl Connection {
 
 /// Whether another server, or the same one later, may answer. A broken connection comes as any of these.
 fn is_passing(status: &Status) -> bool {
-    use Code::{Aborted, Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
-    matches!(
-        status.code(),
-        Unavailable | Unknown | Cancelled | Internal | DeadlineExceeded | Aborted | ResourceExhausted
-    )
+    use Code::{Aborted, Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    matches!(status.code(), Unavailable | Unknown | Cancelled | Internal | DeadlineExceeded | Aborted)
 }
