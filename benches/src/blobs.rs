@@ -36,14 +36,17 @@ fn normal(row: usize, column: usize) -> f64 {
 }
 
 /// What is generated.
-pub(crate) struct Shape {
-    pub(crate) n_rows: usize,
-    pub(crate) n_features: usize,
-    pub(crate) n_blobs: usize,
+pub struct Shape {
+    /// Rows.
+    pub n_rows: usize,
+    /// Columns beside the id.
+    pub n_features: usize,
+    /// Blobs, of as many rows each as can be.
+    pub n_blobs: usize,
 }
 
 /// Writes `id: int64` and `x0 ..: float32`.
-pub(crate) fn write(path: &Path, shape: &Shape, row_group_rows: usize) -> Result<()> {
+pub fn write(path: &Path, shape: &Shape, row_group_rows: usize) -> Result<()> {
     let Shape { n_rows, n_features, n_blobs } = *shape;
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
     let mut writer: Option<ArrowWriter<File>> = None;
@@ -67,7 +70,7 @@ pub(crate) fn write(path: &Path, shape: &Shape, row_group_rows: usize) -> Result
 }
 
 /// The share of rows whose label is the one that most rows of their blob have.
-pub(crate) fn agreement(labels: &Path, n_blobs: usize) -> Result<f64> {
+pub fn agreement(labels: &Path, n_blobs: usize) -> Result<f64> {
     let mut counts: HashMap<(usize, i32), u64> = HashMap::new();
     for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(labels)?)?.build()? {
         let batch = batch?;

@@ -1,6 +1,5 @@
 //! A coordinator and workers, each under GNU time.
 
-use crate::peak_bytes;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -11,15 +10,15 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Server processes, in the order in which they were started: the coordinator first.
-pub(crate) struct Fleet {
+pub struct Fleet {
     servers: Vec<(String, Child, PathBuf)>,
     /// The coordinator.
-    pub(crate) url: String,
+    pub url: String,
 }
 
 impl Fleet {
     /// Starts a coordinator and workers of one thread each, and waits until all have joined.
-    pub(crate) fn start(program: &Path, folder: &Path, n_workers: usize) -> Result<Self> {
+    pub fn start(program: &Path, folder: &Path, n_workers: usize) -> Result<Self> {
         let address_file = folder.join("address");
         let mut fleet = Self { servers: Vec::new(), url: String::new() };
         let address = address_file.to_str().context("a path is not text")?;
@@ -55,8 +54,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// The coordinator's process.
+    pub fn coordinator(&self) -> Result<u32> {
+        let (_, watched, _) = self.servers.first().context("there is no coordinator")?;
+        children_of(watched.id())?.trim().parse().context("GNU time has no child")
+    }
+
     /// Ends all processes and returns their peak memory in bytes.
-    pub(crate) fn stop(mut self) -> Result<Value> {
+    pub fn stop(mut self) -> Result<Value> {
         let mut peaks = json!({});
         for (name, mut server, log) in std::mem::take(&mut self.servers).into_iter().rev() {
             terminate_child_of(server.id())?;
@@ -78,9 +83,12 @@ impl Drop for Fleet {
 
 /// Ends the process that GNU time watches.
 fn terminate_child_of(pid: u32) -> Result<()> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let ended = Command::new("kill").arg("-TERM").args(children.split_whitespace()).status()?;
+    let ended = Command::new("kill").arg("-TERM").args(children_of(pid)?.split_whitespace()).status()?;
     if ended.success() { Ok(()) } else { bail!("the process could not be ended") }
+}
+
+fn children_of(pid: u32) -> Result<String> {
+    Ok(std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?)
 }
 
 fn wait(what: &str, mut is_up: impl FnMut() -> bool) -> Result<()> {
@@ -92,4 +100,11 @@ fn wait(what: &str, mut is_up: impl FnMut() -> bool) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// The peak that GNU time has printed, in bytes.
+pub fn peak_bytes(told: &str) -> Result<u64> {
+    let line = told.lines().find(|line| line.contains("Maximum resident set size"));
+    let kilobytes = line.and_then(|line| line.rsplit(' ').next()).context("GNU time has printed no peak")?;
+    Ok(kilobytes.parse::<u64>()? * 1024)
 }

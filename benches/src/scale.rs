@@ -9,12 +9,11 @@
 //! resident set size". The answer is checked before any figure is written: both runs must give the same model, byte for
 //! byte, and the labels must find the blobs again.
 
-mod blobs;
-mod fleet;
-
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
+use shoal_benches::blobs;
+use shoal_benches::fleet::{Fleet, peak_bytes};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -51,7 +50,7 @@ fn main() -> Result<()> {
     let here = folder.path().join("here");
     let local = timed(&program, &["run", text(&job)?, "--out", text(&here)?, "-o", "json"])?;
     let there = folder.path().join("there");
-    let fleet = fleet::Fleet::start(&program, folder.path(), 2)?;
+    let fleet = Fleet::start(&program, folder.path(), 2)?;
     let submit = ["submit", text(&job)?, "--coordinator", &fleet.url, "--watch", "--out", text(&there)?, "-o", "json"];
     let remote = timed(&program, &submit)?;
     let peaks = fleet.stop()?;
@@ -113,13 +112,6 @@ fn timed(program: &Path, arguments: &[&str]) -> Result<Timed> {
         bail!("{arguments:?} failed: {told}");
     }
     Ok(Timed { report: serde_json::from_slice(&output.stdout)?, seconds, peak_bytes: peak_bytes(&told)? })
-}
-
-/// The peak that GNU time has printed, in bytes.
-fn peak_bytes(told: &str) -> Result<u64> {
-    let line = told.lines().find(|line| line.contains("Maximum resident set size"));
-    let kilobytes = line.and_then(|line| line.rsplit(' ').next()).context("GNU time has printed no peak")?;
-    Ok(kilobytes.parse::<u64>()? * 1024)
 }
 
 fn brief(report: &Value) -> Value {

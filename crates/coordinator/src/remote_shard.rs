@@ -178,7 +178,7 @@ impl Shard for FleetShard {
 
     fn movers(&self, centroids: &Centroids, weights: &[i128], n: usize) -> Result<Picked, ClusteringError> {
         let n_clusters = centroids.n_clusters();
-        let (centroids, weights) = (Some(centroids.into()), i128s_to_bytes(weights).to_vec());
+        let (centroids, weights) = (Some(centroids.into()), i128s_to_bytes(weights));
         let request = MoversRequest { centroids, weights, n: n as u32, ..Default::default() };
         let answers = self.ask_all(|mut worker, run| {
             let request = MoversRequest { run, ..request.clone() };

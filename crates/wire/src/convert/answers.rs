@@ -52,8 +52,8 @@ impl From<&Partial> for proto::Partial {
     fn from(partial: &Partial) -> Self {
         Self {
             counts: partial.counts.clone(),
-            weights: i128s_to_bytes(&partial.weights).to_vec(),
-            sums: i128s_to_bytes(&partial.sums).to_vec(),
+            weights: i128s_to_bytes(&partial.weights),
+            sums: i128s_to_bytes(&partial.sums),
             inertia: Some((&partial.inertia).into()),
         }
     }
@@ -120,7 +120,7 @@ pub fn picked_from(
 impl From<&Spread> for proto::SpreadResponse {
     fn from(spread: &Spread) -> Self {
         let (distances, squares) = (sums_to(&spread.distances), sums_to(&spread.squares));
-        Self { counts: spread.counts.clone(), distances, squares, sums: i128s_to_bytes(&spread.sums).to_vec() }
+        Self { counts: spread.counts.clone(), distances, squares, sums: i128s_to_bytes(&spread.sums) }
     }
 }
 
@@ -154,7 +154,7 @@ impl TryFrom<proto::DescribeResponse> for Description {
 
 impl From<&[ClusterWeights]> for proto::WeighResponse {
     fn from(weights: &[ClusterWeights]) -> Self {
-        Self { weights: weights.iter().map(|weights| i128s_to_bytes(&weights.0).to_vec()).collect() }
+        Self { weights: weights.iter().map(|weights| i128s_to_bytes(&weights.0)).collect() }
     }
 }
 
@@ -184,7 +184,7 @@ impl TryFrom<proto::SimplifiedSilhouettesResponse> for SimplifiedSilhouettes {
 
 impl From<&DistanceSums> for proto::DistanceSumsResponse {
     fn from(sums: &DistanceSums) -> Self {
-        Self { sums: i128s_to_bytes(&sums.0).to_vec() }
+        Self { sums: i128s_to_bytes(&sums.0) }
     }
 }
 

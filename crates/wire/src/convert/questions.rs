@@ -21,17 +21,43 @@ pub fn f32s_from_bytes(bytes: &[u8], field: &'static str) -> Result<Vec<f32>, Wi
     whole.then_some(numbers).ok_or(WireError::Invalid { field, reason: "does not hold whole float32 numbers" })
 }
 
-/// 128-bit integers as little-endian bytes.
-pub fn i128s_to_bytes(values: &[i128]) -> Bytes {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+/// 128-bit integers, each in as many little-endian bytes as the largest of them needs, which come after that number: sums of
+/// a few thousand rows need half of the 16.
+pub fn i128s_to_bytes(values: &[i128]) -> Vec<u8> {
+    let Some(width) = values.iter().map(|value| width_of(*value)).max() else {
+        return Vec::new();
+    };
+    let mut bytes = Vec::with_capacity(1 + width * values.len());
+    bytes.push(width as u8);
+    for value in values {
+        bytes.extend_from_slice(&value.to_le_bytes()[..width]);
+    }
+    bytes
+}
+
+/// Bytes that a number and its sign take.
+fn width_of(value: i128) -> usize {
+    let bits_of_value = 128 - (value ^ (value >> 127)).leading_zeros() as usize;
+    bits_of_value / 8 + 1
 }
 
 /// The integers of [`i128s_to_bytes`].
 pub fn i128s_from_bytes(bytes: &[u8], field: &'static str) -> Result<Vec<i128>, WireError> {
-    let (numbers, rest) = bytes.as_chunks::<16>();
-    let whole = rest.is_empty();
-    let numbers = numbers.iter().map(|bytes| i128::from_le_bytes(*bytes)).collect();
-    whole.then_some(numbers).ok_or(WireError::Invalid { field, reason: "does not hold whole 128-bit integers" })
+    let Some((width, numbers)) = bytes.split_first() else {
+        return Ok(Vec::new());
+    };
+    let width = usize::from(*width);
+    if !(1..=size_of::<i128>()).contains(&width) || numbers.len() % width != 0 {
+        return Err(WireError::Invalid { field, reason: "does not hold whole integers of at most 128 bits" });
+    }
+    let unused_bits = 128 - 8 * width as u32;
+    let number = |bytes: &[u8]| {
+        let mut whole = [0; size_of::<i128>()];
+        whole[..width].copy_from_slice(bytes);
+        // The sign comes down from where the last byte is.
+        (i128::from_le_bytes(whole) << unused_bits) >> unused_bits
+    };
+    Ok(numbers.chunks_exact(width).map(number).collect())
 }
 
 impl From<&Centroids> for proto::Centroids {
@@ -185,4 +211,26 @@ impl proto::Centroids {
 
 fn transform(log1p: bool) -> Transform {
     if log1p { Transform::Log1p } else { Transform::Identity }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_come_back_from_as_few_bytes_as_they_need() {
+        let edges = (0..127).flat_map(|bits| [1i128 << bits, (1 << bits) - 1, -(1 << bits), -(1 << bits) - 1]);
+        let edges: Vec<i128> = edges.chain([i128::MIN, i128::MAX]).collect();
+        for (idx, edge) in edges.iter().enumerate() {
+            let values = [0, *edge, -1, 1];
+            let bytes = i128s_to_bytes(&values);
+            assert_eq!(i128s_from_bytes(&bytes, "").expect("they were written so"), values, "{edge}");
+            assert!(bytes.len() <= 1 + 4 * (idx / 4 / 8 + 2), "{edge}");
+        }
+        assert_eq!(i128s_from_bytes(&i128s_to_bytes(&edges), "").expect("they were written so"), edges);
+        assert!(i128s_from_bytes(&i128s_to_bytes(&[]), "").expect("none").is_empty());
+        for wrong in [vec![0], vec![17, 0], vec![2, 0, 0, 0]] {
+            assert!(i128s_from_bytes(&wrong, "sums").is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -1396,7 +1396,7 @@ pub struct AssignResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WeighResponse {
-    /// n_clusters int128 for each set, in units of the weight grid.
+    /// n_clusters integers for each set, in units of the weight grid.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub weights: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -1404,10 +1404,10 @@ pub struct WeighResponse {
 pub struct Partial {
     #[prost(uint64, repeated, tag = "1")]
     pub counts: ::prost::alloc::vec::Vec<u64>,
-    /// n_clusters int128.
+    /// n_clusters integers.
     #[prost(bytes = "vec", tag = "2")]
     pub weights: ::prost::alloc::vec::Vec<u8>,
-    /// n_clusters x n_features int128, in units of the grid.
+    /// n_clusters x n_features integers, in units of the grid.
     #[prost(bytes = "vec", tag = "3")]
     pub sums: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "4")]
@@ -1465,7 +1465,7 @@ pub struct MoversRequest {
     pub run: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub centroids: ::core::option::Option<Centroids>,
-    /// n_clusters int128.
+    /// n_clusters integers.
     #[prost(bytes = "vec", tag = "3")]
     pub weights: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "4")]
@@ -1510,7 +1510,7 @@ pub struct SpreadResponse {
     pub distances: ::prost::alloc::vec::Vec<ExactSum>,
     #[prost(message, repeated, tag = "3")]
     pub squares: ::prost::alloc::vec::Vec<ExactSum>,
-    /// n_clusters x n_features int128, in units of the grid, weights left out.
+    /// n_clusters x n_features integers, in units of the grid, weights left out.
     #[prost(bytes = "vec", tag = "4")]
     pub sums: ::prost::alloc::vec::Vec<u8>,
 }
@@ -1554,7 +1554,7 @@ pub struct DistanceSumsRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DistanceSumsResponse {
-    /// n_rows x n_clusters int128, in units of the question.
+    /// n_rows x n_clusters integers, in units of the question.
     #[prost(bytes = "vec", tag = "1")]
     pub sums: ::prost::alloc::vec::Vec<u8>,
 }
@@ -1747,7 +1747,7 @@ pub mod fleet_client {
             req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Fleet", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// A worker goes. Jobs that have rows on it fail.
+        /// A worker goes. Its blocks are placed on others.
         pub async fn leave(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveRequest>,
@@ -1822,7 +1822,7 @@ pub mod fleet_server {
             tonic::Response<super::HeartbeatResponse>,
             tonic::Status,
         >;
-        /// A worker goes. Jobs that have rows on it fail.
+        /// A worker goes. Its blocks are placed on others.
         async fn leave(
             &self,
             request: tonic::Request<super::LeaveRequest>,
