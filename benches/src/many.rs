@@ -95,6 +95,7 @@ async fn start_workers(url: &str, n_workers: usize) -> Result<()> {
             device: machine.engine.name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: number as u64,
+            memory_bytes: 64 << 20,
         };
         let (urls, machine) = ([url.to_owned()], machine.clone());
         tokio::spawn(async move {

@@ -87,6 +87,20 @@ fn a_running_job_can_be_cancelled() {
 }
 
 #[test]
+fn a_worker_refuses_what_does_not_fit_into_its_memory() {
+    let mut fleet = Fleet::start(0);
+    fleet.add_worker_with(&["--memory", "20KiB"]);
+    let line = fleet.fail(&["submit", RETAIL]);
+    assert!(line.contains("RESOURCE_EXHAUSTED") && line.contains("--memory of 20 KiB"), "{line}");
+    // Beside a large worker it gets its share, which is nothing here.
+    fleet.add_worker();
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+    assert!(printed.contains("2,469 customers in 4 segments") && printed.contains("fleet cpu"), "{printed}");
+    let line = fail(&["worker", "--coordinator", &fleet.url, "--memory", "0GiB"]);
+    assert!(line.contains("--memory"), "{line}");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_in_one_line() {
     let fleet = Fleet::start(0);
     let line = fleet.fail(&["submit", RETAIL]);

@@ -192,7 +192,8 @@ impl Fleet {
         self.add_worker_with(&["--listen", &proxy.target, "--advertise", &proxy.url]);
     }
 
-    fn add_worker_with(&mut self, more: &[&str]) {
+    /// Starts one more worker with more arguments.
+    pub(crate) fn add_worker_with(&mut self, more: &[&str]) {
         let log = self.folder.path().join(format!("worker{}.log", self.n_started));
         self.n_started += 1;
         let arguments = ["worker", "--coordinator", &self.url, "--threads", "1"];

@@ -17,6 +17,7 @@ use shoal_wire::proto::{
     PutEnd, PutMetadata, ReleaseRequest, SubmitJobRequest, WatchJobRequest, job_event,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::{Code, Status};
 
 /// A batch of ids and two features.
@@ -152,8 +153,15 @@ async fn health_and_reflection_are_served() -> Result<(), Status> {
     use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
     let fleet = Fleet::start(0);
     let check = HealthCheckRequest { service: "shoal.v1.Jobs".to_owned() };
-    let health = HealthClient::new(channel(&fleet.url)?).check(check).await?.into_inner();
-    assert_eq!(health.status(), ServingStatus::Serving);
+    let mut health = HealthClient::new(channel(&fleet.url)?);
+    // It is healthy from the start and serves jobs once it leads.
+    let serves = async {
+        while health.check(check.clone()).await?.into_inner().status() != ServingStatus::Serving {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Status>(())
+    };
+    tokio::time::timeout(Duration::from_secs(60), serves).await.expect("it comes to lead")?;
     let list = MessageRequest::ListServices(String::new());
     let question = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let mut reflection = ServerReflectionClient::new(channel(&fleet.url)?);

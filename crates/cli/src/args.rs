@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::device::DeviceChoice;
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -98,6 +99,10 @@ pub(crate) struct WorkerArguments {
     /// Threads that compute; 0 means one a core.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
+    /// What rows may take in memory, for instance 24GiB; more is refused. By default four fifths of what this machine, or the
+    /// control group, has.
+    #[arg(long)]
+    pub(crate) memory: Option<ByteSize>,
     /// What computes: auto (the first GPU if there is one, which refuses a job that it cannot do), cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,

@@ -1,4 +1,4 @@
-//! What is read from the surroundings: the environment for object stores, and what tells this process from others.
+//! What is read from the surroundings: the environment for object stores, what tells this process from others, and memory.
 
 use anyhow::Result;
 use shoal_behavior::StoreOptions;
@@ -19,4 +19,17 @@ pub(crate) fn store_options() -> StoreOptions {
 pub(crate) fn process_number() -> Result<u64> {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
     Ok(nanoseconds ^ u64::from(std::process::id()).rotate_left(32))
+}
+
+/// The files in which Linux tells the limit of the control group, versions 2 and 1.
+const MEMORY_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// The memory that this process may take, in bytes: the machine's, or less where its control group has less.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = machine.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))?;
+    let machine = kibibytes.trim().parse::<u64>().ok()? << 10;
+    // A group without a limit says `max`, or a number that no machine has.
+    let limits = MEMORY_LIMITS.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    Some(limits.fold(machine, u64::min))
 }

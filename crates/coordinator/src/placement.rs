@@ -23,7 +23,7 @@ use tracing::warn;
 /// Blocks that wait for one worker's connection; more wait with the sender.
 const BLOCKS_UNDER_WAY: usize = 4;
 
-/// Blocks on their way to workers, which take turns.
+/// Blocks on their way to workers, in proportion to the memory that these have.
 ///
 /// Where they are written to storage too, a worker that is lost on the way does no harm: its blocks are placed anew when
 /// somebody asks for them. Where they are not, they came from there, and the whole placement is tried again.
@@ -31,7 +31,6 @@ pub(crate) struct Placement {
     name: String,
     schema: DataSetSchema,
     lanes: Vec<Lane>,
-    n_sent: usize,
     writer: Option<DataSetWriter>,
     began: Instant,
 }
@@ -42,6 +41,8 @@ struct Lane {
     /// None once its answer was taken.
     receipt: Option<JoinHandle<Result<BlocksReceipt, Status>>>,
     is_lost: bool,
+    /// Blocks that were meant for it, those that it was lost for included.
+    n_blocks: usize,
 }
 
 impl Placement {
@@ -58,7 +59,7 @@ impl Placement {
             return Err(FleetError::NoWorkers);
         }
         let lanes = members.into_iter().map(|member| open_lane(name, number, &schema, member)).collect();
-        Ok(Self { name: name.to_owned(), schema, lanes, n_sent: 0, writer, began: Instant::now() })
+        Ok(Self { name: name.to_owned(), schema, lanes, writer, began: Instant::now() })
     }
 
     /// Sends one block; waits when its worker is slower than the source.
@@ -69,9 +70,10 @@ impl Placement {
         let id = block.raw.id();
         let metadata = BlockMetadata { block: id.0, digest: block.raw.digest().to_vec(), n_blocks: None };
         let message = (block.to_batch(&self.schema)?, Bytes::from(metadata.encode_to_vec()));
-        let n_lanes = self.lanes.len();
-        let lane = &mut self.lanes[self.n_sent % n_lanes];
-        self.n_sent += 1;
+        let emptiest =
+            self.lanes.iter_mut().min_by(|one, other| one.fill_after_next().total_cmp(&other.fill_after_next()));
+        let lane = emptiest.ok_or(FleetError::NoWorkers)?;
+        lane.n_blocks += 1;
         if lane.is_lost {
             return Ok(());
         }
@@ -132,6 +134,11 @@ impl Placement {
 }
 
 impl Lane {
+    /// How full the worker would be with one more block, beside the others.
+    fn fill_after_next(&self) -> f64 {
+        (self.n_blocks + 1) as f64 / self.holder.member.worker.memory_bytes.max(1) as f64
+    }
+
     async fn finish(&mut self, schema: &DataSetSchema, is_written: bool) -> Result<(), FleetError> {
         if self.is_lost {
             return Ok(());
@@ -193,7 +200,7 @@ fn open_lane(name: &str, number: u64, schema: &DataSetSchema, member: Member) ->
         }
     });
     let holder = Holder { member, blocks: Vec::new(), placement: number, held_as: name.to_owned() };
-    Lane { holder, sender, receipt: Some(receipt), is_lost: false }
+    Lane { holder, sender, receipt: Some(receipt), is_lost: false, n_blocks: 0 }
 }
 
 /// Cuts batches into blocks and sends them on.

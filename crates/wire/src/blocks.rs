@@ -137,6 +137,12 @@ pub struct SourceBlock {
 }
 
 impl SourceBlock {
+    /// What it takes in memory.
+    pub fn n_bytes(&self) -> usize {
+        let n_columns = self.raw.columns().len() + usize::from(self.raw.weights().is_some());
+        n_columns * self.raw.n_rows() * size_of::<f64>() + self.ids.get_array_memory_size()
+    }
+
     /// The block as a record batch of the data set's schema, for sending.
     pub fn to_batch(&self, schema: &DataSetSchema) -> Result<RecordBatch, BlockError> {
         let float =

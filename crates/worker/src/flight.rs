@@ -38,6 +38,7 @@ impl BlockFlight {
     async fn take(&self, incoming: &mut Incoming) -> Result<u64, Status> {
         let mut target: Option<(PutBlocks, DataSetSchema)> = None;
         let mut blocks = Vec::new();
+        let mut reserved = self.store.budget.reserve(0, "")?;
         let mut end = None;
         while let Some(message) = incoming.next().await? {
             match (message.payload, &target) {
@@ -47,13 +48,15 @@ impl BlockFlight {
                     let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
                     target = Some((put, schema));
                 }
-                (DecodedPayload::RecordBatch(batch), Some((_, schema))) => {
+                (DecodedPayload::RecordBatch(batch), Some((put, schema))) => {
                     let metadata = BlockMetadata::decode(message.inner.app_metadata).map_err(invalid_metadata)?;
                     if metadata.n_blocks.is_some() {
                         end = metadata.n_blocks;
                         continue;
                     }
-                    blocks.push(block_of(batch, schema, &metadata)?);
+                    let block = block_of(batch, schema, &metadata)?;
+                    reserved.grow(block.n_bytes() as u64, &format!("data set {}", put.data_set))?;
+                    blocks.push(block);
                 }
                 (DecodedPayload::None, _) => {}
                 _ => return Err(Status::invalid_argument("a block came before the schema, or a second schema")),
@@ -66,7 +69,7 @@ impl BlockFlight {
                 "the stream was cut short after {n_blocks} blocks; nothing was kept"
             )));
         }
-        self.store.put(&put.data_set, schema, blocks);
+        self.store.put(&put.data_set, schema, blocks, reserved);
         Ok(n_blocks)
     }
 

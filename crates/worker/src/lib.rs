@@ -7,6 +7,7 @@
 //! Async ends at the service: each question is computed on the machine's own threads, so that a long pass never keeps
 //! heartbeats or health checks waiting.
 
+mod budget;
 mod flight;
 mod membership;
 mod service;
@@ -48,7 +49,7 @@ pub async fn run(
     machine: Machine,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkerError> {
-    let store = Arc::new(store::Store::new(machine));
+    let store = Arc::new(store::Store::new(machine, identity.memory_bytes));
     let shards = ShardsServer::new(service::ShardService::new(store.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

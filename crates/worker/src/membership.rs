@@ -27,6 +27,8 @@ pub struct WorkerIdentity {
     pub device: String,
     /// Version of Shoal.
     pub version: String,
+    /// What rows may take here, in bytes.
+    pub memory_bytes: u64,
     /// A number drawn when the process started.
     pub boot_id: u64,
 }
@@ -141,6 +143,7 @@ async fn join(
         device: identity.device.clone(),
         version: identity.version.clone(),
         boot_id: identity.boot_id,
+        memory_bytes: identity.memory_bytes,
     };
     let began = Instant::now();
     loop {

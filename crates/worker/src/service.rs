@@ -139,7 +139,8 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let preparation = self.preparation_of(&request.data_set, request.preparation)?;
         let run = request.run;
-        let ask = move |rows: &DataSet, store: &Store| store.prepare(&run, rows, &preparation);
+        let reserved = self.store.reserve_run(&run, self.store.data_set(&request.data_set)?.as_ref())?;
+        let ask = move |rows: &DataSet, store: &Store| store.prepare(&run, rows, &preparation, reserved);
         let blocks = self.ask_rows(&request.data_set, ask).await?;
         Ok(Response::new(proto::PrepareResponse { blocks: blocks.into_iter().map(|block| block.0).collect() }))
     }
@@ -148,7 +149,8 @@ impl Shards for ShardService {
         let request = request.into_inner();
         let (run, store) = (self.store.run(&request.run)?, self.store.clone());
         let sample = Sample::try_from(&request).map_err(invalid)?;
-        compute(move || store.sample(&run, &request.sample, &sample)).await?;
+        let reserved = store.reserve_sample(&run, &request.sample, &sample)?;
+        compute(move || store.sample(&run, &request.sample, &sample, reserved)).await?;
         Ok(Response::new(proto::SampleResponse {}))
     }
 

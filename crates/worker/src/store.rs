@@ -1,5 +1,6 @@
 //! What a worker holds: raw blocks by data set, prepared shards by run.
 
+use crate::budget::{Budget, Reserved};
 use shoal_clustering::cpu::MemoryRows;
 use shoal_clustering::{ClusteringError, Machine, Sample, Shard};
 use shoal_domain::{BlockId, Preparation};
@@ -12,6 +13,7 @@ use tonic::Status;
 pub(crate) struct DataSet {
     pub(crate) schema: DataSetSchema,
     pub(crate) blocks: BTreeMap<BlockId, Arc<SourceBlock>>,
+    _reserved: Vec<Arc<Reserved>>,
 }
 
 impl DataSet {
@@ -26,6 +28,7 @@ impl DataSet {
 /// computed, so std's mutex is the right one even beside async code.
 pub(crate) struct Store {
     pub(crate) machine: Machine,
+    pub(crate) budget: Arc<Budget>,
     data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
     runs: Mutex<Runs>,
 }
@@ -60,20 +63,31 @@ impl Runs {
 pub(crate) struct Run {
     pub(crate) shard: Arc<dyn Shard>,
     pub(crate) n_features: usize,
+    n_blocks: usize,
+    _reserved: Arc<Reserved>,
+}
+
+/// What prepared rows take: their values, a quarter more for what passes remember, and labels, bounds and norms.
+fn prepared_bytes(n_rows: usize, n_features: usize) -> u64 {
+    (n_rows * (n_features * 5 + 16)) as u64
 }
 
 impl Store {
-    pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, data_sets: Mutex::default(), runs: Mutex::default() }
+    /// `memory_bytes` is what rows may take.
+    pub(crate) fn new(machine: Machine, memory_bytes: u64) -> Self {
+        let budget = Arc::new(Budget::new(memory_bytes));
+        Self { machine, budget, data_sets: Mutex::default(), runs: Mutex::default() }
     }
 
-    /// Adds blocks to a data set; a block that is here already is replaced by itself.
-    pub(crate) fn put(&self, name: &str, schema: DataSetSchema, blocks: Vec<SourceBlock>) {
+    /// Adds blocks, and what was reserved for them, to a data set; a block that is here already is replaced by itself.
+    pub(crate) fn put(&self, name: &str, schema: DataSetSchema, blocks: Vec<SourceBlock>, reserved: Reserved) {
         let mut data_sets = lock(&self.data_sets);
-        let held = data_sets.get(name).map(|data_set| data_set.blocks.clone()).unwrap_or_default();
-        let blocks = blocks.into_iter().map(|block| (block.raw.id(), Arc::new(block)));
-        let blocks = held.into_iter().chain(blocks).collect();
-        data_sets.insert(name.to_owned(), Arc::new(DataSet { schema, blocks }));
+        let held = data_sets.get(name);
+        let mut all = held.map(|data_set| data_set.blocks.clone()).unwrap_or_default();
+        let mut all_reserved = held.map(|data_set| data_set._reserved.clone()).unwrap_or_default();
+        all.extend(blocks.into_iter().map(|block| (block.raw.id(), Arc::new(block))));
+        all_reserved.push(Arc::new(reserved));
+        data_sets.insert(name.to_owned(), Arc::new(DataSet { schema, blocks: all, _reserved: all_reserved }));
     }
 
     pub(crate) fn data_set(&self, name: &str) -> Result<Arc<DataSet>, Status> {
@@ -87,20 +101,41 @@ impl Store {
         run: &str,
         data_set: &DataSet,
         preparation: &Preparation,
+        reserved: Reserved,
     ) -> Result<Vec<BlockId>, ClusteringError> {
         let number = lock(&self.runs).begin(run);
         let shard = data_set.rows(&self.machine).shard(preparation)?;
         let blocks = shard.block_ids();
-        let n_features = preparation.n_features();
-        lock(&self.runs).end(run, number, Run { shard: shard.into(), n_features });
+        let (n_features, n_blocks) = (preparation.n_features(), blocks.len());
+        let prepared = Run { shard: shard.into(), n_features, n_blocks, _reserved: Arc::new(reserved) };
+        lock(&self.runs).end(run, number, prepared);
         Ok(blocks)
     }
 
+    /// Reserves what preparing a data set takes.
+    pub(crate) fn reserve_run(&self, run: &str, data_set: &DataSet) -> Result<Reserved, Status> {
+        let n_rows = data_set.blocks.values().map(|block| block.raw.n_rows()).sum();
+        self.budget.reserve(prepared_bytes(n_rows, data_set.schema.features.n_features()), &format!("run {run}"))
+    }
+
+    /// Reserves what a sample of a run takes.
+    pub(crate) fn reserve_sample(&self, run: &Run, name: &str, sample: &Sample) -> Result<Reserved, Status> {
+        let n_rows = run.n_blocks * sample.block_rows;
+        self.budget.reserve(prepared_bytes(n_rows, run.n_features), &format!("run {name}"))
+    }
+
     /// Samples a run and keeps the sample as a run of its own. Asked again, it does the same again.
-    pub(crate) fn sample(&self, run: &Run, name: &str, sample: &Sample) -> Result<(), ClusteringError> {
+    pub(crate) fn sample(
+        &self,
+        run: &Run,
+        name: &str,
+        sample: &Sample,
+        reserved: Reserved,
+    ) -> Result<(), ClusteringError> {
         let number = lock(&self.runs).begin(name);
         let shard = run.shard.sample(sample)?.into();
-        lock(&self.runs).end(name, number, Run { shard, n_features: run.n_features });
+        let sampled = Run { shard, _reserved: Arc::new(reserved), ..run.clone() };
+        lock(&self.runs).end(name, number, sampled);
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 
 use crate::args::{CoordinatorArguments, WorkerArguments};
 use crate::device;
-use crate::environment::{process_number, store_options};
+use crate::environment::{memory_bytes, process_number, store_options};
 use anyhow::{Result, anyhow};
+use bytesize::ByteSize;
 use shoal_coordination::{EtcdStore, FileStore, Store};
 use shoal_coordinator::Config;
 use shoal_storage::Storage;
@@ -60,10 +61,16 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
         None => format!("http://{local}"),
     };
     let machine = device::machine(arguments.device, arguments.threads)?;
+    let memory_bytes = match arguments.memory {
+        Some(ByteSize(0)) => return Err(anyhow!("--memory: a worker without memory holds nothing")),
+        Some(memory) => memory.as_u64(),
+        None => memory_bytes().ok_or_else(|| anyhow!("--memory: this system does not tell how much there is"))? / 5 * 4,
+    };
     let identity = WorkerIdentity {
         address,
         device: machine.engine.name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        memory_bytes,
         boot_id: process_number()?,
     };
     info!(address = identity.address, device = identity.device, "worker listens");

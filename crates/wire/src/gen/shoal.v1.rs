@@ -1146,6 +1146,9 @@ pub struct Worker {
     /// A number drawn when the process started.
     #[prost(uint64, tag = "4")]
     pub boot_id: u64,
+    /// What rows may take there, in bytes. Blocks are spread in proportion to it.
+    #[prost(uint64, tag = "5")]
+    pub memory_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRequest {
