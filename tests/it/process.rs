@@ -174,7 +174,16 @@ impl Fleet {
     pub(crate) fn replace_coordinator(&mut self) {
         self.coordinator.kill();
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.coordinator = coordinator(self.folder.path(), &address, "coordinator2.log", &[]).0;
+        self.n_started += 1;
+        let log = format!("coordinator{}.log", self.n_started);
+        self.coordinator = coordinator(self.folder.path(), &address, &log, &[]).0;
+    }
+
+    /// What all coordinators have logged that there were.
+    pub(crate) fn log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path()).expect("the folder is there").flatten();
+        let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with("coordinator"));
+        logs.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
     }
 
     /// Starts a client command against this fleet, without waiting for it.

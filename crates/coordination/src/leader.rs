@@ -111,7 +111,9 @@ impl Leader {
         self.term.epoch
     }
 
-    /// Whether nobody else can lead yet. One that was paused for longer than its lease knows at once when it goes on.
+    /// Whether nobody else can lead yet, as far as this process can know: one that was paused for longer than its lease does at
+    /// once when it goes on. A machine that was suspended may not have counted the time; then conditions and epochs, which
+    /// others check, are what holds.
     pub fn leads(&self) -> bool {
         self.term.leads()
     }
