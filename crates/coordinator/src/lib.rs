@@ -41,7 +41,10 @@ use std::pin::pin;
 use term::{Seats, Term};
 use tokio::net::TcpListener;
 use tonic_health::server::HealthReporter;
-use tracing::info;
+use tracing::{info, warn};
+
+/// How often a coordinator fails to take up what earlier leaders have left before it ends.
+const BEGINNINGS_MAX: usize = 3;
 
 /// Serves on `listener` until `shutdown`: as the leader while it is one, and otherwise only to say that it is not. Jobs that
 /// run then go on under the next leader; their rows stay on the workers until those notice that it is another one.
@@ -94,6 +97,7 @@ async fn lead(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Option<Leader>, CoordinatorError> {
     let mut shutdown = pin!(shutdown);
+    let mut n_failed = 0;
     loop {
         seats.report(health, false).await;
         let leader = tokio::select! {
@@ -106,9 +110,19 @@ async fn lead(
             Err(error) if error.is_deposed() => continue,
             Err(error) => {
                 leader.resign().await;
-                return Err(CoordinatorError::Storage(error.to_string()));
+                n_failed += 1;
+                if n_failed == BEGINNINGS_MAX {
+                    return Err(CoordinatorError::Storage(error.to_string()));
+                }
+                // A bucket may be unreachable for a moment, and another coordinator may reach it.
+                warn!(%error, "what earlier leaders have left cannot be taken up, trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(LEASE) => continue,
+                    () = &mut shutdown => return Ok(None),
+                }
             }
         };
+        n_failed = 0;
         term.take(seats);
         seats.report(health, true).await;
         let ends = tokio::select! {
