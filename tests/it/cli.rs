@@ -92,6 +92,34 @@ fn the_model_does_not_depend_on_threads() {
     }
 }
 
+/// Each number of clusters of a sweep has the figures of a run of its own.
+#[test]
+fn a_sweep_is_several_runs() {
+    let out = folder();
+    let printed = succeed(&["sweep", RETAIL, "--from", "3", "--to", "5", "--out", text(out.path())]);
+    assert!(printed.contains("Calinski-Harabasz"), "{printed}");
+    let sweep = json(&out.path().join("sweep.json"));
+    let numbers: Vec<_> = sweep["fits"].as_array().expect("a list").iter().map(|fit| &fit["n_clusters"]).collect();
+    assert_eq!(numbers, [3, 4, 5]);
+    for fit in sweep["fits"].as_array().expect("a list") {
+        let job = changed(&out, "n_clusters: 4", &format!("n_clusters: {}", fit["n_clusters"]));
+        succeed(&["run", text(&job), "--out", text(out.path())]);
+        let model = json(&out.path().join("model.json"));
+        for key in ["inertia", "n_iter", "converged", "scores", "kmeans", "warnings"] {
+            assert_eq!(fit[key], model[key], "{key} of {} clusters", fit["n_clusters"]);
+        }
+        let segments = model["segments"].as_array().expect("a list").iter();
+        let sizes: Vec<_> = segments.map(|segment| segment["size"].clone()).collect();
+        assert_eq!(fit["sizes"], Value::from(sizes));
+        assert_eq!(sweep["data_digest"], model["data_digest"]);
+    }
+    let refused =
+        |from: &str, to: &str| fail(&["sweep", RETAIL, "--from", from, "--to", to, "--out", text(out.path())]);
+    assert!(refused("5", "3").contains("--from 5 is more than --to 3"));
+    assert!(refused("0", "3").contains("kmeans.n_clusters"));
+    assert!(refused("2", "3000").contains("only 2469 rows"));
+}
+
 #[test]
 fn a_gpu_that_is_asked_for_and_is_not_there_is_an_error() {
     let out = folder();

@@ -21,6 +21,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a job in this process, with no server.
     Run(RunArguments),
+    /// Compare numbers of clusters: fit and validate each of a range in this process, in one go.
+    Sweep(SweepArguments),
     /// Print the JSON Schema of the job file.
     Schema,
     /// Start a coordinator: it owns jobs, and spreads their rows over workers.
@@ -46,6 +48,32 @@ pub(crate) struct RunArguments {
     /// What is printed.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArguments {
+    /// The job file, as for `run`; its kmeans.n_clusters does not matter here.
+    pub(crate) job: PathBuf,
+    /// The fewest clusters.
+    #[arg(long, default_value_t = 2, value_name = "CLUSTERS")]
+    pub(crate) from: usize,
+    /// The most clusters.
+    #[arg(long, default_value_t = 10, value_name = "CLUSTERS")]
+    pub(crate) to: usize,
+    /// Folder for sweep.json; made when it does not exist.
+    #[arg(long, default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// What is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ComputeArguments {
     /// Threads that compute; 0 means one a core. The result does not depend on it.
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub(crate) threads: usize,
@@ -96,16 +124,12 @@ pub(crate) struct WorkerArguments {
     /// The URL at which the coordinator reaches this worker, when it is not http://LISTEN.
     #[arg(long)]
     pub(crate) advertise: Option<String>,
-    /// Threads that compute; 0 means one a core.
-    #[arg(long, default_value_t = 0, value_parser = threads)]
-    pub(crate) threads: usize,
     /// What rows may take in memory, for instance 24GiB; more is refused. By default four fifths of what this machine, or the
     /// control group, has.
     #[arg(long)]
     pub(crate) memory: Option<ByteSize>,
-    /// What computes: auto (the first GPU if there is one, which refuses a job that it cannot do), cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    pub(crate) device: DeviceChoice,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
 }
 
 #[derive(Debug, Args)]

@@ -8,11 +8,13 @@ mod client;
 mod commands;
 mod device;
 mod environment;
+mod in_process;
 mod job_file;
 mod local;
 mod output;
 mod progress;
 mod say;
+mod sweep_table;
 mod table;
 
 use clap::Parser;

@@ -3,6 +3,7 @@
 use shoal_domain::Report;
 use shoal_domain::job::Silhouette;
 use shoal_domain::model::{Apart, Segment};
+use shoal_domain::report::Timing;
 use std::fmt::Write;
 
 /// A feature whose segment mean is less than this many standard deviations from everybody's is not worth a word.
@@ -36,14 +37,14 @@ fn headline(text: &mut String, report: &Report) {
         report.features.join(", "),
         report.n_iter,
         report.ran_on.mode,
-        devices(report),
+        devices(&report.ran_on.devices),
     );
 }
 
 /// `cpu (avx512, 2 threads)`, or `3 x cpu (avx512, 1 threads)` for workers that are alike.
-fn devices(report: &Report) -> String {
+fn devices(names: &[String]) -> String {
     let mut counted: Vec<(&str, usize)> = Vec::new();
-    for device in &report.ran_on.devices {
+    for device in names {
         match counted.iter_mut().find(|(name, _)| name == device) {
             Some((_, n)) => *n += 1,
             None => counted.push((device, 1)),
@@ -75,6 +76,11 @@ fn segment_table(text: &mut String, report: &Report) {
         row.push(segment.silhouette.map_or("-".to_owned(), |silhouette| format!("{silhouette:.3}")));
         rows.push(row);
     }
+    aligned(text, &rows);
+}
+
+/// Writes rows of equally many cells, each column as wide as its widest cell.
+pub(crate) fn aligned(text: &mut String, rows: &[Vec<String>]) {
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -116,12 +122,17 @@ fn scores(text: &mut String, report: &Report) {
     parts.extend(scores.calinski_harabasz.map(|score| format!("Calinski-Harabasz {score:.1}")));
     parts.push(format!("inertia {:.4}", report.inertia));
     let _ = writeln!(text, "{}", parts.join(", "));
-    let seconds = |phase: &str| report.timings.iter().find(|timing| timing.phase == phase).map(|timing| timing.seconds);
-    if let Some(total) = seconds("total") {
-        let shown = report.timings.iter().filter(|timing| timing.phase != "total" && timing.seconds >= 0.01);
-        let parts: Vec<String> = shown.map(|timing| format!("{} {:.2}", timing.phase, timing.seconds)).collect();
-        let _ = writeln!(text, "{total:.2} s: {}", parts.join(", "));
-    }
+    text.push_str(&seconds_of_phases(&report.timings));
+}
+
+/// A line that says where the time went.
+pub(crate) fn seconds_of_phases(timings: &[Timing]) -> String {
+    let Some(total) = timings.iter().find(|timing| timing.phase == "total") else {
+        return String::new();
+    };
+    let shown = timings.iter().filter(|timing| timing.phase != "total" && timing.seconds >= 0.01);
+    let parts: Vec<String> = shown.map(|timing| format!("{} {:.2}", timing.phase, timing.seconds)).collect();
+    format!("{:.2} s: {}\n", total.seconds, parts.join(", "))
 }
 
 /// 1,469,307.

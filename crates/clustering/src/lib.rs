@@ -2,7 +2,7 @@
 //!
 //! The crate has two halves. Below, [`Rows`] and [`Shard`] are the questions that rows can be asked: small things go
 //! down (centroids, a draw, a preparation), answers that merge come up. The CPU engine answers them here; a GPU or a
-//! fleet answers them elsewhere, through the same two traits. Above, the algorithms ([`segment`], [`kmeans::fit`],
+//! fleet answers them elsewhere, through the same two traits. Above, the algorithms ([`segment`], [`sweep`], [`kmeans::fit`],
 //! [`silhouette`]) are textbook loops over those questions and do not know who answers. That is why one process and
 //! fifty workers return the same bits: the loop is the same code, and every answer merges exactly.
 //!
@@ -17,6 +17,7 @@ mod questions;
 mod sample;
 mod segmentation;
 mod segments;
+mod sweep;
 
 pub mod cpu;
 pub mod kmeans;
@@ -35,3 +36,4 @@ pub use observer::{Event, Observer, PassRecord, Phase};
 pub use questions::{Device, Draw, Rows, Shard};
 pub use sample::Sample;
 pub use segmentation::{Segmentation, segment, segment_from};
+pub use sweep::sweep;

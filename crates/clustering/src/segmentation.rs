@@ -8,7 +8,7 @@ use crate::prepare::{Fitted, fit_preparation};
 use crate::questions::{Rows, Shard};
 use crate::segments::segments;
 use crate::silhouette::{Mode, SilhouetteScore, silhouette};
-use shoal_domain::job::{Algorithm, JobSpec, KMeansSpec, Silhouette, ValidateSpec};
+use shoal_domain::job::{Algorithm, JobSpec, KMeansSpec, PrepareSpec, Silhouette, ValidateSpec};
 use shoal_domain::model::{Model, Scores};
 use shoal_domain::{Centroids, Preparation};
 
@@ -45,21 +45,17 @@ pub fn segment_from(
     observer: &mut dyn Observer,
 ) -> Result<Segmentation, ClusteringError> {
     spec.check()?;
-    emit(observer, Event::Phase(Phase::Profile))?;
-    let fitted = fit_preparation(rows, &spec.prepare)?;
     let n_clusters = spec.kmeans.n_clusters;
-    if n_clusters as u64 > fitted.n_samples {
-        return Err(ClusteringError::TooFewRows { n_clusters, n_samples: fitted.n_samples });
-    }
-    emit(observer, Event::Phase(Phase::Prepare))?;
-    let shard = rows.prepare(&fitted.preparation)?;
-    let params = fit_params(&spec.kmeans, &fitted, warm_start)?;
+    let ready = make_ready(rows, &spec.prepare, n_clusters, observer)?;
+    let params = fit_params(&spec.kmeans, &ready.fitted, warm_start)?;
     let best = match checkpoint {
-        Some(checkpoint) => resume(shard.as_ref(), &params, checkpoint, observer)?,
-        None => fit(shard.as_ref(), &params, observer)?,
+        Some(checkpoint) => resume(ready.shard.as_ref(), &params, checkpoint, observer)?,
+        None => fit(ready.shard.as_ref(), &params, observer)?,
     };
     emit(observer, Event::Phase(Phase::Validate))?;
-    let (scores, silhouettes) = validate(shard.as_ref(), &spec.validate, &best, &fitted, spec.kmeans.seed, observer)?;
+    let (scores, silhouettes) = validate(&ready, &spec.validate, &best, spec.kmeans.seed, observer)?;
+    // Describing reads the rows once more, and needs no second copy of them.
+    let Ready { fitted, shard } = ready;
     drop(shard);
     emit(observer, Event::Phase(Phase::Describe))?;
     let description = rows.describe(&fitted.preparation, &best.centroids)?;
@@ -88,6 +84,29 @@ pub fn segment_from(
     Ok(Segmentation { model, centroids: best.centroids, row_silhouettes })
 }
 
+/// Rows that were prepared, and what is known of them.
+pub(crate) struct Ready<'a> {
+    pub(crate) fitted: Fitted,
+    pub(crate) shard: Box<dyn Shard + 'a>,
+}
+
+/// Reads the rows, finds how to prepare them, and prepares them for up to `n_clusters` clusters.
+pub(crate) fn make_ready<'a>(
+    rows: &'a dyn Rows,
+    spec: &PrepareSpec,
+    n_clusters: usize,
+    observer: &mut dyn Observer,
+) -> Result<Ready<'a>, ClusteringError> {
+    emit(observer, Event::Phase(Phase::Profile))?;
+    let fitted = fit_preparation(rows, spec)?;
+    if n_clusters as u64 > fitted.n_samples {
+        return Err(ClusteringError::TooFewRows { n_clusters, n_samples: fitted.n_samples });
+    }
+    emit(observer, Event::Phase(Phase::Prepare))?;
+    let shard = rows.prepare(&fitted.preparation)?;
+    Ok(Ready { fitted, shard })
+}
+
 /// The parameters that took effect: a warm start is one start, named by its centroids instead of a path.
 fn kmeans_as_run(spec: &KMeansSpec, warm_start: Option<&Model>) -> KMeansSpec {
     match warm_start {
@@ -96,7 +115,12 @@ fn kmeans_as_run(spec: &KMeansSpec, warm_start: Option<&Model>) -> KMeansSpec {
     }
 }
 
-fn fit_params(spec: &KMeansSpec, fitted: &Fitted, warm_start: Option<&Model>) -> Result<FitParams, ClusteringError> {
+/// What the fit needs to know of the job and of the rows.
+pub(crate) fn fit_params(
+    spec: &KMeansSpec,
+    fitted: &Fitted,
+    warm_start: Option<&Model>,
+) -> Result<FitParams, ClusteringError> {
     let start = match warm_start {
         Some(model) => Start::From(warm_centroids(model, &fitted.preparation, spec.n_clusters)?),
         None => Start::Seeded { init: spec.init, n_init: spec.n_init, seed: spec.seed },
@@ -134,14 +158,15 @@ fn warm_centroids(model: &Model, preparation: &Preparation, n_clusters: usize) -
     Ok(Centroids::from_rows(rows.iter().map(Vec::as_slice))?)
 }
 
-fn validate(
-    shard: &dyn Shard,
+/// The scores that the job wants, and the silhouette that they come from.
+pub(crate) fn validate(
+    ready: &Ready<'_>,
     spec: &ValidateSpec,
     best: &Fit,
-    fitted: &Fitted,
     seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<(Scores, Option<SilhouetteScore>), ClusteringError> {
+    let Ready { fitted, shard } = ready;
     let mode = match spec.silhouette {
         Silhouette::Exact => Some(Mode::Exact),
         Silhouette::Simplified => Some(Mode::Simplified),
@@ -152,12 +177,12 @@ fn validate(
     };
     let unit = fitted.preparation.distance_unit();
     let score = match mode {
-        Some(mode) => silhouette(shard, &best.centroids, &best.partial.counts, unit, mode, observer)?,
+        Some(mode) => silhouette(shard.as_ref(), &best.centroids, &best.partial.counts, unit, mode, observer)?,
         None => None,
     };
     let wants_dispersion = spec.davies_bouldin || spec.calinski_harabasz;
     let indices = match wants_dispersion {
-        true => dispersion(shard, &best.centroids, &best.partial, &fitted.preparation.units())?,
+        true => dispersion(shard.as_ref(), &best.centroids, &best.partial, &fitted.preparation.units())?,
         false => Dispersion { davies_bouldin: None, calinski_harabasz: None },
     };
     let mode_name = |mode| match mode {
@@ -176,7 +201,8 @@ fn validate(
     Ok((scores, score))
 }
 
-fn warnings(best: &Fit, fitted: &Fitted, spec: &KMeansSpec) -> Vec<String> {
+/// What a reader must know before believing a fit.
+pub(crate) fn warnings(best: &Fit, fitted: &Fitted, spec: &KMeansSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     if !best.converged {
         warnings.push(format!("k-means did not come to rest in {} passes; raise kmeans.max_iter", spec.max_iter));

@@ -1,4 +1,4 @@
-//! The nouns of Shoal, each with its invariants: blocks of rows, centroids, preparation, job, model, report.
+//! The nouns of Shoal, each with its invariants: blocks of rows, centroids, preparation, job, model, sweep, report.
 //!
 //! Every other crate speaks in these types, and none of them knows a wire format, a file or a clock. A value that exists
 //! has been checked: constructors refuse what is wrong and fields stay private where an invariant ties them together.
@@ -13,6 +13,7 @@ pub mod job;
 pub mod model;
 pub mod prepare;
 pub mod report;
+pub mod sweep;
 
 pub use block::{BLOCK_ROWS, Block, BlockId, FeatureNames, RawBlock};
 pub use centroids::Centroids;
@@ -22,3 +23,4 @@ pub use merge::Merge;
 pub use model::Model;
 pub use prepare::{ColumnPreparation, Preparation, Transform};
 pub use report::Report;
+pub use sweep::Sweep;

@@ -87,9 +87,11 @@ pub struct PhaseTimes {
 }
 
 impl PhaseTimes {
-    /// A phase begins, so long after the run; the one before it ends.
+    /// A phase begins, so long after the run, and the one before it ends; one that is going on goes on.
     pub fn begin(&mut self, phase: &str, at: Duration) {
-        self.began.push((phase.to_owned(), at));
+        if self.began.last().is_none_or(|(last, _)| last != phase) {
+            self.began.push((phase.to_owned(), at));
+        }
     }
 
     /// The seconds of each phase, and `total` last, when the run has lasted until `now`.

@@ -5,6 +5,7 @@ mod labels;
 mod run;
 mod serve;
 mod submit;
+mod sweep;
 
 use crate::args::Command;
 use crate::say::say;
@@ -14,6 +15,7 @@ use anyhow::Result;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Schema => {
             let schema = schemars::schema_for!(shoal_domain::JobSpec);
             say(&format!("{}\n", serde_json::to_string_pretty(&schema)?))

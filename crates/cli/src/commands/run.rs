@@ -1,55 +1,40 @@
 //! `shoal run`: the whole job in this process.
 
 use crate::args::{Format, RunArguments};
-use crate::environment::store_options;
+use crate::in_process::InProcess;
 use crate::local::FileRows;
 use crate::output::{OutFolder, label_writer};
-use crate::progress::{ProgressLine, RunObserver};
 use crate::say::say;
-use crate::{device, job_file, table};
+use crate::{job_file, table};
 use anyhow::{Result, anyhow};
-use shoal_clustering::cpu::share_one_heap;
 use shoal_clustering::{ClusteringError, Segmentation, segment};
 use shoal_domain::Report;
 use shoal_domain::report::RanOn;
 use shoal_wire::documents::to_bytes;
 use shoal_wire::labels::{SilhouetteColumn, label_batch, label_schema};
 use std::io::Write;
-use std::sync::Arc;
-use std::time::Instant;
-use tokio::runtime::Runtime;
 
 /// Runs the job, writes its files and prints its report.
 pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
-    let opened = Instant::now();
-    share_one_heap();
-    let spec = job_file::read(&arguments.job)?;
+    let mut run = InProcess::open(&arguments.job, &arguments.compute)?;
+    let spec = run.spec.clone();
     let warm_start = job_file::warm_start(&spec)?;
-    let runtime = runtime()?;
-    let machine = device::machine(arguments.device, arguments.threads)?;
-    let device_name = machine.engine.name();
-    let line = ProgressLine::new();
-    line.begin("open", None);
-    let rows_line = line.clone();
-    let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
-    let rows = FileRows::open(&spec.source, &store_options(), machine, runtime.handle().clone(), on_rows)?;
-    let mut observer = RunObserver::new(line.clone(), opened);
-    let mut segmentation = segment(&rows, &spec, warm_start.as_ref(), &mut observer)
+    let mut segmentation = segment(&run.rows, &spec, warm_start.as_ref(), &mut run.observer)
         .map_err(|error| anyhow!(error.about(&spec.source.path)))?;
 
     let mut out = OutFolder::create(&arguments.out)?;
-    observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
+    run.observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
     let row_silhouettes = segmentation.row_silhouettes.take();
     let silhouettes = SilhouetteColumn::new(spec.validate.row_silhouettes, row_silhouettes);
-    let labels = write_labels(out.file("labels.parquet")?, &rows, &segmentation, silhouettes)?;
+    let labels = write_labels(out.file("labels.parquet")?, &run.rows, &segmentation, silhouettes)?;
     out.finish(labels)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let ran_on = RanOn { mode: "local".to_owned(), devices: vec![device_name], version };
-    let report = Report::new(&segmentation.model, ran_on, observer.timings());
+    let ran_on = RanOn { mode: "local".to_owned(), devices: vec![run.device], version };
+    let report = Report::new(&segmentation.model, ran_on, run.observer.timings());
     out.write_bytes("report.json", &to_bytes(&report)?)?;
     out.write_bytes("model.json", &to_bytes(&segmentation.model)?)?;
     out.commit()?;
-    line.finish();
+    run.line.finish();
     match arguments.output {
         Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
         Format::Table => {
@@ -58,11 +43,6 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Files are read by one blocking thread: each further one keeps freed read buffers of its own, up to a row group's size.
-fn runtime() -> Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).enable_all().build()?)
 }
 
 fn write_labels<W: Write + Send>(

@@ -60,7 +60,7 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
         }
         None => format!("http://{local}"),
     };
-    let machine = device::machine(arguments.device, arguments.threads)?;
+    let machine = device::machine(arguments.compute.device, arguments.compute.threads)?;
     let memory_bytes = match arguments.memory {
         Some(ByteSize(0)) => return Err(anyhow!("--memory: a worker without memory holds nothing")),
         Some(memory) => memory.as_u64(),
