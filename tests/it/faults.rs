@@ -24,10 +24,42 @@ fn a_worker_stands_still() {
     let fleet = Fleet::start(2);
     let disturbed = Disturbed::start(&fleet);
     fleet.workers[1].stand_still();
-    fleet.coordinator.logs("placing blocks that no worker holds");
+    fleet.coordinator.logs("others have answered before the slow worker");
+    fleet.coordinator.logs("worker gone");
     fleet.workers[1].go_on();
     fleet.workers[1].logs("registering again");
     disturbed.ends_as_undisturbed(&fleet);
+}
+
+/// One that gets a tenth of the time that it needs: it reports, its connections work, and everybody would wait for it.
+#[test]
+fn a_worker_is_slow() {
+    let fleet = Fleet::start(3);
+    let disturbed = Disturbed::start(&fleet);
+    let is_overtaken = || fleet.coordinator.log().contains("others have answered before the slow worker");
+    while !is_overtaken() {
+        fleet.workers[1].stand_still();
+        std::thread::sleep(Duration::from_millis(3_500));
+        fleet.workers[1].go_on();
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    assert!(!fleet.coordinator.log().contains("worker gone"), "it was never missed: {}", fleet.coordinator.log());
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn workers_join_during_a_job() {
+    let mut fleet = Fleet::start(1);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.add_worker();
+    fleet.coordinator.logs("blocks have moved");
+    fleet.add_worker();
+    let n_moves = || fleet.coordinator.log().matches("blocks have moved").count();
+    wait_for(|| (n_moves() == 2).then_some(())).expect("the third worker gets blocks too");
+    let report = disturbed.out.join("report.json");
+    disturbed.ends_as_undisturbed(&fleet);
+    let report = fs::read_to_string(report).expect("the report was written");
+    assert_eq!(report.matches("cpu (").count(), 3, "each of the three holds rows: {report}");
 }
 
 #[test]

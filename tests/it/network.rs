@@ -49,12 +49,23 @@ fn a_worker_is_cut_off_and_its_connections_stay_open() {
     let (fleet, proxy) = fleet();
     let disturbed = Disturbed::start(&fleet);
     proxy.set(Weather::Silent);
+    fleet.coordinator.logs("others have answered before the slow worker");
+    assert!(proxy.n_hit() > 0);
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
+#[test]
+fn the_only_worker_is_cut_off_and_its_connections_stay_open() {
+    let (mut fleet, proxy) = (Fleet::start(0), Proxy::start());
+    fleet.add_worker_behind(&proxy);
+    let disturbed = Disturbed::start(&fleet);
+    proxy.set(Weather::Silent);
     fleet.coordinator.logs("it does not answer");
     assert!(proxy.n_hit() > 0);
     // It asks to join again for as long as it is cut off, and does once it is not.
-    fleet.workers[1].logs("cannot join yet");
+    fleet.workers[0].logs("cannot join yet");
     proxy.set(Weather::Fair);
-    wait_for(|| (fleet.workers[1].log().matches("joined the fleet").count() == 2).then_some(()))
+    wait_for(|| (fleet.workers[0].log().matches("joined the fleet").count() == 2).then_some(()))
         .expect("it joins anew");
     disturbed.ends_as_undisturbed(&fleet);
 }

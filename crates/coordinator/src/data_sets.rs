@@ -1,7 +1,8 @@
 //! The data sets of the fleet: known by name, at rest in storage, spread over workers.
 
+use crate::at_rest::AtRest;
 use crate::error::FleetError;
-use crate::holders::release;
+use crate::holder::release;
 use crate::members::Members;
 use crate::placed::Placed;
 use crate::placement::Placement;
@@ -70,7 +71,8 @@ impl DataSets {
             };
             let n_rows = manifest.n_rows;
             info!(data_set = name, n_rows, "data set found in storage");
-            let placed = Placed::new(home.clone(), &name, schema.clone(), manifest, Vec::new());
+            let at_rest = AtRest { home: home.clone(), name: name.clone(), schema: schema.clone(), manifest };
+            let placed = Placed::new(at_rest, Vec::new());
             let data_set = DataSet { name, schema, n_rows, placed_in: Duration::ZERO, placed };
             kept.insert(number, Arc::new(data_set));
         }
@@ -102,7 +104,7 @@ impl DataSets {
     pub(crate) async fn start(&self, schema: DataSetSchema) -> Result<Placement, FleetError> {
         let number = self.next_number().await?;
         let writer = self.home.storage.writer(number);
-        Placement::start(&name_of(number), 0, schema, self.home.members.alive(), Some(writer))
+        Placement::start(&name_of(number), 0, schema, self.home.members.takers(), Some(writer))
     }
 
     /// A number that no leader has given before.
@@ -143,7 +145,8 @@ impl DataSets {
             unreachable!("a new data set is written to storage")
         };
         let number = manifest.number;
-        let placed = Placed::new(self.home.clone(), &name, schema.clone(), manifest, holders);
+        let at_rest = AtRest { home: self.home.clone(), name: name.clone(), schema: schema.clone(), manifest };
+        let placed = Placed::new(at_rest, holders);
         let added = self.add(DataSet { name, schema, n_rows, placed_in: began.elapsed(), placed }).await?;
         // Only from here on it is one: the next leader removes what has a mark.
         if let Err(error) = self.leader.write(&[unmark(number)]).await {
@@ -156,9 +159,7 @@ impl DataSets {
     /// Lets workers and storage go of a data set that nobody uses. Storage takes orders from anybody, so first it is made
     /// certain that this coordinator leads: a later leader has seen the mark and does not know the data set.
     async fn remove(&self, data_set: &DataSet) {
-        for holder in data_set.placed.holders() {
-            release(vec![holder.member.clone()], "", &holder.held_as).await;
-        }
+        data_set.placed.let_go().await;
         let number = data_set.placed.manifest().number;
         let removed = async {
             self.leader.write(&[mark(number)]).await?;

@@ -1,7 +1,7 @@
 //! The Arrow Flight face of the coordinator: data sets in, labels out. Rows pass through and are not kept.
 
 use crate::data_sets::{DataSet, DataSets};
-use crate::holders::{Holder, HolderKey};
+use crate::holder::{Holder, HolderKey};
 use crate::job::{Job, Outcome};
 use crate::jobs_service::no_result;
 use crate::placement::{Placement, Spreader};

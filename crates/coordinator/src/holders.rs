@@ -2,52 +2,23 @@
 
 use crate::data_sets::DataSet;
 use crate::error::FleetError;
+use crate::holder::{Call, Holder, HolderKey, ask, release};
 use crate::members::{Member, Shards};
-use futures::future::BoxFuture;
+use crate::overtake::Pace;
 use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
-use shoal_wire::limits::{CONNECT_TIMEOUT, LOSSES_MAX, QUESTION_TIMEOUT};
-use shoal_wire::proto::ReleaseRequest;
-use shoal_wire::status::{is_connection_error, one_line};
+use shoal_wire::limits::LOSSES_MAX;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout};
-use tonic::{Code, Response, Status};
+use tokio::time::sleep;
+use tracing::warn;
 
-/// How often a question is asked when the connection breaks, and how long to wait before the next time. Questions change nothing
-/// that matters, so asking twice is harmless.
-const MAX_ATTEMPTS: u32 = 4;
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How often one who waits for answers looks whether the job is to end.
 const CANCELLATION_LOOKED_FOR: Duration = Duration::from_millis(100);
-
-/// A call to one worker.
-pub(crate) type Call<'a, A> = BoxFuture<'a, Result<Response<A>, Status>>;
-
-/// A worker with blocks of a data set.
-#[derive(Debug, Clone)]
-pub(crate) struct Holder {
-    pub(crate) member: Member,
-    /// In ascending order.
-    pub(crate) blocks: Vec<BlockId>,
-    /// The number of the placement that brought them here. Later ones replace workers that were lost.
-    pub(crate) placement: u64,
-    /// What the worker knows these blocks by.
-    pub(crate) held_as: String,
-}
-
-/// Tells the holders of a data set apart.
-pub(crate) type HolderKey = (u64, String);
-
-impl Holder {
-    pub(crate) fn key(&self) -> HolderKey {
-        (self.placement, self.member.id.clone())
-    }
-}
 
 /// An answer with the worker that gave it.
 pub(crate) type Answer<A> = (Arc<Holder>, A);
@@ -90,21 +61,20 @@ impl Holders {
     ) -> Result<Vec<Answer<A>>, FleetError> {
         let mut answered: BTreeMap<HolderKey, Answer<A>> = BTreeMap::new();
         let mut n_losses = 0;
+        self.data_set.placed.balance().await;
         loop {
             let holders = self.data_set.placed.complete(&self.cancelled).await?;
             // What was lost after it had answered is held by others now, who answer for themselves.
             answered.retain(|key, _| holders.iter().any(|holder| holder.key() == *key));
-            let open: Vec<&Arc<Holder>> =
-                holders.iter().filter(|holder| !answered.contains_key(&holder.key())).collect();
+            let is_open = |holder: &Arc<Holder>| !answered.contains_key(&holder.key());
+            let open: Vec<Arc<Holder>> = holders.into_iter().filter(is_open).collect();
             if open.is_empty() {
                 return Ok(answered.into_values().collect());
             }
-            let calls = open.iter().map(|holder| ask(holder, || call(holder.member.shards(), holder)));
-            let results = self.unless_cancelled(futures::future::join_all(calls)).await?;
             let mut lost = None;
-            for (holder, result) in open.into_iter().zip(results) {
+            for result in self.unless_cancelled(self.ask_each(open, &call)).await? {
                 match result {
-                    Ok(answer) => _ = answered.insert(holder.key(), (holder.clone(), answer)),
+                    Ok(answers) => answered.extend(answers.into_iter().map(|answer| (answer.0.key(), answer))),
                     Err(error) if error.is_loss() => lost = Some(error),
                     Err(error) => return Err(error),
                 }
@@ -114,6 +84,51 @@ impl Holders {
                 n_losses = lost_once_more(n_losses, error)?;
             }
         }
+    }
+
+    /// Asks holders, and others in the place of one that takes much longer than most: whoever answers first counts, since
+    /// both say the same.
+    async fn ask_each<A>(
+        &self,
+        holders: Vec<Arc<Holder>>,
+        call: &impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
+    ) -> Vec<Result<Vec<Answer<A>>, FleetError>> {
+        let pace = &Pace::of(holders.len());
+        let asked = holders.into_iter().map(|holder| async move {
+            tokio::select! {
+                answer = ask(&holder, || call(holder.member.shards(), &holder)) => {
+                    pace.has_answered(&holder);
+                    Ok(vec![(holder, answer?)])
+                }
+                answers = self.overtake(&holder, pace, call) => Ok(answers),
+            }
+        });
+        futures::future::join_all(asked).await
+    }
+
+    /// Waits until a holder is slow, and then has its blocks answered for by others, which hold them from then on. Never
+    /// returns when the holder is not slow, or nobody can take its place.
+    async fn overtake<A>(
+        &self,
+        slow: &Arc<Holder>,
+        pace: &Pace,
+        call: &impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
+    ) -> Vec<Answer<A>> {
+        pace.until_slow(slow).await;
+        if let Some(copies) = self.data_set.placed.copy(slow).await {
+            let asked = copies.holders().iter().map(|copy| ask(copy, || call(copy.member.shards(), copy)));
+            match futures::future::try_join_all(asked).await {
+                Ok(answers) if copies.holders().iter().all(|copy| !copy.member.is_gone()) => {
+                    let holders = self.data_set.placed.take_place(copies, slow);
+                    return holders.into_iter().zip(answers).collect();
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(worker = slow.member.id, %error, "the worker is slow, and nobody answers in its place")
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     /// Asks the worker that holds a block.
@@ -189,69 +204,4 @@ where
 /// What a worker says is not possible.
 pub(crate) fn impossible(member: &Member, reason: impl ToString) -> ClusteringError {
     ClusteringError::rows(FleetError::Answer { worker: member.id.clone(), reason: reason.to_string() })
-}
-
-/// Asks until there is an answer, the worker is gone, or the connection has broken often enough.
-async fn ask<'a, A>(holder: &Holder, call: impl Fn() -> Call<'a, A>) -> Result<A, FleetError> {
-    let member = &holder.member;
-    let gone = || FleetError::WorkerGone {
-        worker: member.id.clone(),
-        address: member.worker.address.clone(),
-        n_blocks: holder.blocks.len(),
-    };
-    let mut n_broken = 0;
-    loop {
-        let answered = tokio::select! {
-            answered = timeout(QUESTION_TIMEOUT, call()) => answered,
-            () = member.until_gone() => return Err(gone()),
-        };
-        let too_slow = |_| Err(Status::deadline_exceeded(format!("no answer in {} s", QUESTION_TIMEOUT.as_secs())));
-        let status = match answered.unwrap_or_else(too_slow) {
-            Ok(response) => return Ok(response.into_inner()),
-            Err(status) => status,
-        };
-        if status.code() == Code::NotFound {
-            // It was started anew or has joined another coordinator.
-            member.give_up(&format!("it has forgotten its rows: {}", one_line(&status)));
-            return Err(gone());
-        }
-        if !is_connection_error(&status) {
-            let (worker, address) = (member.id.clone(), member.worker.address.clone());
-            return Err(FleetError::Worker { worker, address, status });
-        }
-        n_broken += 1;
-        if n_broken == MAX_ATTEMPTS || !is_reached_again(member).await {
-            member.give_up(&format!("it does not answer: {}", one_line(&status)));
-            return Err(gone());
-        }
-    }
-}
-
-/// Whether a worker whose connection broke can be asked again. A question may take minutes, so first comes one that takes
-/// no time: an address that takes connections and says nothing is found out by it.
-async fn is_reached_again(member: &Member) -> bool {
-    for _ in 0..MAX_ATTEMPTS {
-        sleep(RETRY_PAUSE).await;
-        match timeout(CONNECT_TIMEOUT, member.shards().release(ReleaseRequest::default())).await {
-            Ok(Err(status)) if is_connection_error(&status) => {}
-            Ok(_) => return true,
-            Err(_) => return false,
-        }
-    }
-    false
-}
-
-/// Tells workers to let go of a run, a data set, or both. One that does not hear it is gone and has let go of everything.
-pub(crate) async fn release(members: Vec<Member>, run: &str, data_set: &str) {
-    let release = |member: Member| {
-        let request = ReleaseRequest { run: run.to_owned(), data_set: data_set.to_owned() };
-        async move {
-            let released = timeout(CONNECT_TIMEOUT, member.shards().release(request)).await;
-            if !matches!(released, Ok(Ok(_))) {
-                tracing::debug!(worker = member.id, "release was not heard");
-            }
-        }
-    };
-    let members = members.into_iter().filter(|member| !member.is_gone());
-    futures::future::join_all(members.map(release)).await;
 }

@@ -9,15 +9,20 @@
 //! begins with what the terms before have left, data sets in storage and records of jobs in the store, and jobs that had
 //! not ended go on, to the same result. Blocks of a worker that is lost are placed on the others.
 
+mod at_rest;
+mod balance;
 mod config;
 mod data_sets;
 mod error;
 mod flight;
+mod holder;
 mod holders;
 mod job;
 mod jobs_service;
 mod members;
 mod members_service;
+mod moves;
+mod overtake;
 mod placed;
 mod placement;
 mod queue;

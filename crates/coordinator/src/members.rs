@@ -6,6 +6,7 @@ use shoal_wire::proto::Worker;
 use shoal_wire::proto::shards_client::ShardsClient;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,7 +23,12 @@ pub(crate) struct Member {
     pub(crate) channel: WorkerChannel,
     /// True from the moment it is known to have died or left.
     gone: Arc<watch::Sender<bool>>,
+    /// When others had last to answer in its place.
+    was_slow: Arc<Mutex<Option<Instant>>>,
 }
+
+/// How long a worker that was slow is given no blocks, as long as there are others.
+const SPARED: Duration = Duration::from_secs(600);
 
 impl Member {
     /// A client for its questions.
@@ -41,6 +47,16 @@ impl Member {
     pub(crate) async fn until_gone(&self) {
         // An error would mean that the sender is dropped, which this very handle prevents.
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    /// Notes that others had to answer in its place.
+    pub(crate) fn note_slow(&self) {
+        *self.was_slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_spared(&self) -> bool {
+        let was_slow = *self.was_slow.lock().unwrap_or_else(PoisonError::into_inner);
+        was_slow.is_some_and(|was_slow| was_slow.elapsed() < SPARED)
     }
 
     /// Notes that it does not answer. If it lives after all, its next heartbeat tells it to join anew.
@@ -88,7 +104,8 @@ impl Members {
         let number = entries.n_joined;
         let id = format!("w{number}");
         info!(worker = id, address = worker.address, device = worker.device, "worker joined");
-        let member = Member { id: id.clone(), worker, channel, gone: Arc::new(watch::Sender::new(false)) };
+        let gone = Arc::new(watch::Sender::new(false));
+        let member = Member { id: id.clone(), worker, channel, gone, was_slow: Arc::default() };
         entries.by_number.insert(number, Entry { member, last_seen: Instant::now() });
         id
     }
@@ -121,6 +138,17 @@ impl Members {
         let entries = self.lock();
         let members = entries.by_number.values().map(|entry| &entry.member);
         members.filter(|member| !member.is_gone()).cloned().collect()
+    }
+
+    /// Those that blocks can be given to: all that are alive, but for slow ones as long as there are others.
+    pub(crate) fn takers(&self) -> Vec<Member> {
+        let (spared, takers): (Vec<Member>, _) = self.alive().into_iter().partition(Member::is_spared);
+        if takers.is_empty() { spared } else { takers }
+    }
+
+    /// How many workers have joined since this coordinator leads.
+    pub(crate) fn n_joined(&self) -> u64 {
+        self.lock().n_joined
     }
 
     /// Drops workers that have not reported in time.

@@ -1,16 +1,15 @@
 //! Where the blocks of a data set are: every block on some worker that is alive, as long as there is one.
 
-use crate::data_sets::Home;
+use crate::at_rest::AtRest;
 use crate::error::FleetError;
-use crate::holders::{Holder, release};
+use crate::holder::{Holder, release};
 use crate::members::Member;
-use crate::placement::Placement;
+use crate::moves::Move;
 use shoal_domain::BlockId;
 use shoal_storage::Manifest;
-use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::limits::{PLACEMENTS_MAX, WORKERS_AWAITED, WORKERS_LOOKED_FOR};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -18,45 +17,81 @@ use tracing::{info, warn};
 /// The blocks of a data set and the workers that hold them.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    home: Arc<Home>,
-    name: String,
-    schema: DataSetSchema,
-    manifest: Manifest,
-    /// Locked only to look at or change the list.
-    holders: Mutex<Vec<Arc<Holder>>>,
-    /// How often blocks were placed; held while they are, so that of several questions one does it.
-    n_placements: tokio::sync::Mutex<u64>,
+    pub(crate) at_rest: Arc<AtRest>,
+    lists: Mutex<Lists>,
+    /// Held while blocks that nobody holds are placed, so that of several questions one does it.
+    placing: tokio::sync::Mutex<()>,
+    n_placements: AtomicU64,
+    /// Blocks on their way to workers that have joined. Held while it is looked after.
+    pub(crate) moving: tokio::sync::Mutex<Option<Move>>,
+    /// How many workers had joined when moves were last thought of.
+    pub(crate) balanced_at: AtomicU64,
+}
+
+/// Locked only to look at or to change.
+#[derive(Debug, Default)]
+struct Lists {
+    holders: Vec<Arc<Holder>>,
+    /// Others hold their blocks now. They let go when nobody is asking them any more.
+    former: Vec<Arc<Holder>>,
 }
 
 impl Placed {
-    pub(crate) fn new(
-        home: Arc<Home>,
-        name: &str,
-        schema: DataSetSchema,
-        manifest: Manifest,
-        holders: Vec<Holder>,
-    ) -> Self {
-        let holders = Mutex::new(holders.into_iter().map(Arc::new).collect());
-        Self { home, name: name.to_owned(), schema, manifest, holders, n_placements: tokio::sync::Mutex::new(0) }
+    pub(crate) fn new(at_rest: AtRest, holders: Vec<Holder>) -> Self {
+        let holders = holders.into_iter().map(Arc::new).collect();
+        Self {
+            at_rest: Arc::new(at_rest),
+            lists: Mutex::new(Lists { holders, former: Vec::new() }),
+            placing: tokio::sync::Mutex::default(),
+            n_placements: AtomicU64::new(0),
+            moving: tokio::sync::Mutex::default(),
+            balanced_at: AtomicU64::new(0),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Holder>>> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.at_rest.manifest
     }
 
     /// The workers that hold blocks now; some may have gone.
     pub(crate) fn holders(&self) -> Vec<Arc<Holder>> {
-        self.lock().clone()
+        self.lock().holders.clone()
+    }
+
+    /// A number that no placement of this data set has had.
+    pub(crate) fn next_placement(&self) -> u64 {
+        self.n_placements.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Puts holders in the place of others, all of which must still be holders; says whether they were.
+    pub(crate) fn replace(&self, former: &[Arc<Holder>], holders: &[Arc<Holder>]) -> bool {
+        let mut lists = self.lock();
+        let is_former = |holder: &Arc<Holder>| former.iter().any(|other| Arc::ptr_eq(holder, other));
+        let n_found = lists.holders.iter().filter(|holder| is_former(holder)).count();
+        if n_found != former.len() || former.iter().any(|holder| holder.member.is_gone()) {
+            return false;
+        }
+        lists.holders.retain(|holder| !is_former(holder));
+        lists.holders.extend_from_slice(holders);
+        lists.former.extend_from_slice(former);
+        true
+    }
+
+    /// Lets workers go of blocks that they were given, as soon as nobody asks about them.
+    pub(crate) fn retire(&self, holders: impl IntoIterator<Item = Arc<Holder>>) {
+        self.lock().former.extend(holders);
     }
 
     /// Workers that hold every block. Those that nobody holds any more are read from storage and placed on the workers that
     /// are there; when there are none, some are waited for, unless the job is to end. What has begun to be placed is placed.
     pub(crate) async fn complete(&self, cancelled: &AtomicBool) -> Result<Vec<Arc<Holder>>, FleetError> {
-        let mut n_placements = self.n_placements.lock().await;
+        let _placing = self.placing.lock().await;
+        // One that stands still must not keep a question waiting.
+        tokio::spawn(self.let_go_of_former());
         let began = Instant::now();
         let mut n_lost = 0;
         loop {
@@ -64,15 +99,15 @@ impl Placed {
             if missing.is_empty() {
                 return Ok(self.holders());
             }
+            let data_set = &self.at_rest.name;
             if n_lost == PLACEMENTS_MAX {
-                return Err(FleetError::NotPlaced { data_set: self.name.clone(), times: PLACEMENTS_MAX });
+                return Err(FleetError::NotPlaced { data_set: data_set.clone(), times: PLACEMENTS_MAX });
             }
             let members = self.workers(began, cancelled).await?;
-            *n_placements += 1;
-            let (data_set, n_blocks, n_workers) = (&self.name, missing.len(), members.len());
+            let (n_blocks, n_workers) = (missing.len(), members.len());
             info!(data_set, n_blocks, n_workers, "placing blocks that no worker holds");
-            match self.place(&missing, members, *n_placements).await {
-                Ok(holders) => self.lock().extend(holders.into_iter().map(Arc::new)),
+            match self.at_rest.place(&missing, members, self.next_placement()).await {
+                Ok(holders) => self.lock().holders.extend(holders.into_iter().map(Arc::new)),
                 // It is known as gone now, so the next turn does without it.
                 Err(error) if error.is_loss() => {
                     warn!(data_set, %error, "a worker was lost while it took blocks");
@@ -87,25 +122,25 @@ impl Placed {
     pub(crate) async fn holder_of(&self, block: BlockId, cancelled: &AtomicBool) -> Result<Arc<Holder>, FleetError> {
         let holders = self.complete(cancelled).await?;
         let holder = holders.into_iter().find(|holder| holder.blocks.binary_search(&block).is_ok());
-        holder.ok_or_else(|| FleetError::NoBlock { data_set: self.name.clone(), block: block.0 })
+        holder.ok_or_else(|| FleetError::NoBlock { data_set: self.at_rest.name.clone(), block: block.0 })
     }
 
     /// The blocks that no living worker holds; holders that have gone are forgotten.
     fn missing(&self) -> Vec<BlockId> {
-        let mut holders = self.lock();
-        holders.retain(|holder| !holder.member.is_gone());
-        let n_held: usize = holders.iter().map(|holder| holder.blocks.len()).sum();
-        if n_held as u64 == self.manifest.n_blocks() {
+        let mut lists = self.lock();
+        lists.holders.retain(|holder| !holder.member.is_gone());
+        let n_held: usize = lists.holders.iter().map(|holder| holder.blocks.len()).sum();
+        if n_held as u64 == self.manifest().n_blocks() {
             return Vec::new();
         }
-        let held: BTreeSet<BlockId> = holders.iter().flat_map(|holder| holder.blocks.iter().copied()).collect();
-        self.manifest.blocks().into_iter().filter(|block| !held.contains(block)).collect()
+        let held: BTreeSet<BlockId> = lists.holders.iter().flat_map(|holder| holder.blocks.iter().copied()).collect();
+        self.manifest().blocks().into_iter().filter(|block| !held.contains(block)).collect()
     }
 
-    /// The workers that are alive, at least one of them.
+    /// The workers that can take blocks, at least one of them.
     async fn workers(&self, began: Instant, cancelled: &AtomicBool) -> Result<Vec<Member>, FleetError> {
         loop {
-            let members = self.home.members.alive();
+            let members = self.at_rest.home.members.takers();
             if !members.is_empty() {
                 return Ok(members);
             }
@@ -113,35 +148,33 @@ impl Placed {
                 return Err(FleetError::Cancelled);
             }
             if began.elapsed() > WORKERS_AWAITED {
-                return Err(FleetError::AllGone { data_set: self.name.clone(), seconds: WORKERS_AWAITED.as_secs() });
+                let data_set = self.at_rest.name.clone();
+                return Err(FleetError::AllGone { data_set, seconds: WORKERS_AWAITED.as_secs() });
             }
             sleep(WORKERS_LOOKED_FOR).await;
         }
     }
 
-    async fn place(&self, blocks: &[BlockId], members: Vec<Member>, number: u64) -> Result<Vec<Holder>, FleetError> {
-        let name = format!("{}/{number}", self.name);
-        let mut placement = Placement::start(&name, number, self.schema.clone(), members.clone(), None)?;
-        let placed = match self.send(blocks, &mut placement).await {
-            Ok(()) => placement.finish(0).await,
-            Err(error) => Err(error),
-        };
-        if placed.is_err() {
-            placement.break_off().await;
-            release(members, "", &name).await;
-        }
-        placed.map(|(holders, _)| holders)
+    /// Lets former holders go that nobody is asking any more.
+    pub(crate) fn let_go_of_former(&self) -> impl Future<Output = ()> + Send + 'static {
+        // Who asks has a clone.
+        let is_free = |holder: &mut Arc<Holder>| Arc::strong_count(holder) == 1;
+        release_all(self.lock().former.extract_if(.., is_free).collect())
     }
 
-    async fn send(&self, blocks: &[BlockId], placement: &mut Placement) -> Result<(), FleetError> {
-        let storage = &self.home.storage;
-        for chunk in storage.chunks_with(&self.manifest, blocks) {
-            for block in storage.blocks(&self.manifest, &self.schema, chunk).await? {
-                if blocks.binary_search(&block.raw.id()).is_ok() {
-                    placement.send(&block).await?;
-                }
-            }
-        }
-        Ok(())
+    /// Lets all workers go of all blocks: nobody will ask again.
+    pub(crate) async fn let_go(&self) {
+        self.stop_moving().await;
+        let Lists { mut holders, former } = std::mem::take(&mut *self.lock());
+        holders.extend(former);
+        release_all(holders).await;
     }
+}
+
+async fn release_all(holders: Vec<Arc<Holder>>) {
+    let release = |holder: &Arc<Holder>| {
+        let (member, held_as) = (holder.member.clone(), holder.held_as.clone());
+        async move { release(vec![member], "", &held_as).await }
+    };
+    futures::future::join_all(holders.iter().map(release)).await;
 }

@@ -1,7 +1,7 @@
 //! Spreads blocks over workers, and writes those of a new data set to storage on the way.
 
 use crate::error::FleetError;
-use crate::holders::Holder;
+use crate::holder::Holder;
 use crate::members::Member;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;

@@ -1,6 +1,7 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
-use crate::holders::{Answer, Call, Holder, Holders, impossible, merge};
+use crate::holder::{Call, Holder};
+use crate::holders::{Answer, Holders, impossible, merge};
 use crate::members::Shards;
 use crate::run::Run;
 use shoal_clustering::silhouette::SimplifiedSilhouettes;

@@ -1,6 +1,6 @@
 //! The prepared rows of a job as workers hold them, and how one that does not have them comes by them.
 
-use crate::holders::{Holder, HolderKey};
+use crate::holder::{Holder, HolderKey};
 use crate::members::Shards;
 use futures::future::BoxFuture;
 use shoal_clustering::Sample;

@@ -25,27 +25,16 @@ impl Budget {
 
     /// Takes a part for `what`, before any memory is; refused when it would not fit.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64, what: &str) -> Result<Reserved, Status> {
-        let mut reserved = Reserved { budget: self.clone(), bytes: 0 };
-        reserved.grow(bytes, what)?;
-        Ok(reserved)
-    }
-}
-
-impl Reserved {
-    /// Takes more.
-    pub(crate) fn grow(&mut self, bytes: u64, what: &str) -> Result<(), Status> {
-        let Budget { limit, taken } = self.budget.as_ref();
-        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| sum <= limit);
-        match taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(_) => self.bytes += bytes,
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        match self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(Reserved { budget: self.clone(), bytes }),
             Err(taken) => {
-                let [needed, taken, limit] = [bytes, taken, *limit].map(|bytes| bytes.div_ceil(1 << 10));
-                return Err(Status::resource_exhausted(format!(
+                let [needed, taken, limit] = [bytes, taken, self.limit].map(|bytes| bytes.div_ceil(1 << 10));
+                Err(Status::resource_exhausted(format!(
                     "{what}: {needed} KiB more do not fit, {taken} KiB of the worker's --memory of {limit} KiB are taken"
-                )));
+                )))
             }
         }
-        Ok(())
     }
 }
 

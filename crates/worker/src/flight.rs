@@ -1,7 +1,7 @@
 //! The Arrow Flight face of a worker: blocks come in, labels go out. The other Flight calls are not offered.
 
 use crate::service::{compute, preparation};
-use crate::store::Store;
+use crate::store::{HeldBlock, Store};
 use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
@@ -38,7 +38,6 @@ impl BlockFlight {
     async fn take(&self, incoming: &mut Incoming) -> Result<u64, Status> {
         let mut target: Option<(PutBlocks, DataSetSchema)> = None;
         let mut blocks = Vec::new();
-        let mut reserved = self.store.budget.reserve(0, "")?;
         let mut end = None;
         while let Some(message) = incoming.next().await? {
             match (message.payload, &target) {
@@ -55,8 +54,9 @@ impl BlockFlight {
                         continue;
                     }
                     let block = block_of(batch, schema, &metadata)?;
-                    reserved.grow(block.n_bytes() as u64, &format!("data set {}", put.data_set))?;
-                    blocks.push(block);
+                    let what = format!("data set {}", put.data_set);
+                    let _reserved = self.store.budget.reserve(block.n_bytes() as u64, &what)?;
+                    blocks.push(HeldBlock { block, _reserved });
                 }
                 (DecodedPayload::None, _) => {}
                 _ => return Err(Status::invalid_argument("a block came before the schema, or a second schema")),
@@ -69,7 +69,7 @@ impl BlockFlight {
                 "the stream was cut short after {n_blocks} blocks; nothing was kept"
             )));
         }
-        self.store.put(&put.data_set, schema, blocks, reserved);
+        self.store.put(&put.data_set, schema, blocks);
         Ok(n_blocks)
     }
 
@@ -90,7 +90,8 @@ impl BlockFlight {
             let id_field = id_field.clone();
             async move {
                 let held = held.ok_or_else(|| ClusteringError::NoSuchBlock { block: id }.to_status())?;
-                let batch = compute(move || labels_of(&id_field, &held, &preparation, &centroids, &store)).await?;
+                let batch =
+                    compute(move || labels_of(&id_field, &held.block, &preparation, &centroids, &store)).await?;
                 Ok((batch, Bytes::from(BlockMetadata { block: id, ..Default::default() }.encode_to_vec())))
             }
         });

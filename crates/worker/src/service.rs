@@ -154,6 +154,12 @@ impl Shards for ShardService {
         Ok(Response::new(proto::SampleResponse {}))
     }
 
+    async fn part(&self, request: Request<proto::PartRequest>) -> Answer<proto::PartResponse> {
+        let request = request.into_inner();
+        self.store.part(&request.data_set, &request.part, &request.blocks)?;
+        Ok(Response::new(proto::PartResponse {}))
+    }
+
     async fn release(&self, request: Request<proto::ReleaseRequest>) -> Answer<proto::ReleaseResponse> {
         let request = request.into_inner();
         self.store.release(&request.run, &request.data_set);

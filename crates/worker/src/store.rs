@@ -11,15 +11,21 @@ use tonic::Status;
 
 /// The blocks of one data set that are here.
 pub(crate) struct DataSet {
+    name: String,
     pub(crate) schema: DataSetSchema,
-    pub(crate) blocks: BTreeMap<BlockId, Arc<SourceBlock>>,
-    _reserved: Vec<Arc<Reserved>>,
+    pub(crate) blocks: BTreeMap<BlockId, Arc<HeldBlock>>,
+}
+
+/// A block and its place in the budget, which it has as long as any data set holds it.
+pub(crate) struct HeldBlock {
+    pub(crate) block: SourceBlock,
+    pub(crate) _reserved: Reserved,
 }
 
 impl DataSet {
     /// The raw rows, to be asked.
     pub(crate) fn rows<'a>(&'a self, machine: &'a Machine) -> MemoryRows<'a> {
-        let blocks = self.blocks.values().map(|block| &block.raw).collect();
+        let blocks = self.blocks.values().map(|held| &held.block.raw).collect();
         MemoryRows::new(&self.schema.features, blocks, machine)
     }
 }
@@ -38,23 +44,40 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Runs {
     ready: HashMap<String, Run>,
-    /// The number of the preparation that is wanted.
-    under_way: HashMap<String, u64>,
+    /// The preparations that are wanted.
+    under_way: HashMap<String, UnderWay>,
     n_begun: u64,
 }
 
+struct UnderWay {
+    number: u64,
+    data_set: String,
+}
+
 impl Runs {
-    fn begin(&mut self, name: &str) -> u64 {
+    fn begin(&mut self, name: &str, data_set: &str) -> u64 {
         self.n_begun += 1;
-        self.under_way.insert(name.to_owned(), self.n_begun);
-        self.n_begun
+        let number = self.n_begun;
+        self.under_way.insert(name.to_owned(), UnderWay { number, data_set: data_set.to_owned() });
+        number
     }
 
     fn end(&mut self, name: &str, number: u64, run: Run) {
-        if self.under_way.get(name) == Some(&number) {
+        if self.under_way.get(name).is_some_and(|wanted| wanted.number == number) {
             self.under_way.remove(name);
             self.ready.insert(name.to_owned(), run);
         }
+    }
+
+    fn release(&mut self, name: &str) {
+        self.ready.remove(name);
+        self.under_way.remove(name);
+    }
+
+    /// Rows that were prepared from a data set are asked as part of it only.
+    fn release_of(&mut self, data_set: &str) {
+        self.ready.retain(|_, run| run.data_set != data_set);
+        self.under_way.retain(|_, wanted| wanted.data_set != data_set);
     }
 }
 
@@ -63,6 +86,8 @@ impl Runs {
 pub(crate) struct Run {
     pub(crate) shard: Arc<dyn Shard>,
     pub(crate) n_features: usize,
+    /// The name of the data set whose rows these are.
+    data_set: String,
     n_blocks: usize,
     _reserved: Arc<Reserved>,
 }
@@ -79,15 +104,27 @@ impl Store {
         Self { machine, budget, data_sets: Mutex::default(), runs: Mutex::default() }
     }
 
-    /// Adds blocks, and what was reserved for them, to a data set; a block that is here already is replaced by itself.
-    pub(crate) fn put(&self, name: &str, schema: DataSetSchema, blocks: Vec<SourceBlock>, reserved: Reserved) {
+    /// Adds blocks to a data set; a block that is here already is replaced by itself.
+    pub(crate) fn put(&self, name: &str, schema: DataSetSchema, blocks: Vec<HeldBlock>) {
         let mut data_sets = lock(&self.data_sets);
-        let held = data_sets.get(name);
-        let mut all = held.map(|data_set| data_set.blocks.clone()).unwrap_or_default();
-        let mut all_reserved = held.map(|data_set| data_set._reserved.clone()).unwrap_or_default();
-        all.extend(blocks.into_iter().map(|block| (block.raw.id(), Arc::new(block))));
-        all_reserved.push(Arc::new(reserved));
-        data_sets.insert(name.to_owned(), Arc::new(DataSet { schema, blocks: all, _reserved: all_reserved }));
+        let mut all = data_sets.get(name).map(|data_set| data_set.blocks.clone()).unwrap_or_default();
+        all.extend(blocks.into_iter().map(|held| (held.block.raw.id(), Arc::new(held))));
+        let name = name.to_owned();
+        data_sets.insert(name.clone(), Arc::new(DataSet { name, schema, blocks: all }));
+    }
+
+    /// Makes some blocks of a data set a data set of their own, which shares them.
+    pub(crate) fn part(&self, name: &str, part: &str, blocks: &[u64]) -> Result<(), Status> {
+        let whole = self.data_set(name)?;
+        let held = |id: &u64| {
+            let held = whole.blocks.get(&BlockId(*id)).cloned();
+            let not_here = || Status::invalid_argument(format!("blocks: {id} of data set {name} is not here"));
+            held.map(|held| (BlockId(*id), held)).ok_or_else(not_here)
+        };
+        let blocks = blocks.iter().map(held).collect::<Result<_, _>>()?;
+        let part = DataSet { name: part.to_owned(), schema: whole.schema.clone(), blocks };
+        lock(&self.data_sets).insert(part.name.clone(), Arc::new(part));
+        Ok(())
     }
 
     pub(crate) fn data_set(&self, name: &str) -> Result<Arc<DataSet>, Status> {
@@ -103,18 +140,19 @@ impl Store {
         preparation: &Preparation,
         reserved: Reserved,
     ) -> Result<Vec<BlockId>, ClusteringError> {
-        let number = lock(&self.runs).begin(run);
+        let number = lock(&self.runs).begin(run, &data_set.name);
         let shard = data_set.rows(&self.machine).shard(preparation)?;
         let blocks = shard.block_ids();
         let (n_features, n_blocks) = (preparation.n_features(), blocks.len());
-        let prepared = Run { shard: shard.into(), n_features, n_blocks, _reserved: Arc::new(reserved) };
+        let (data_set, _reserved) = (data_set.name.clone(), Arc::new(reserved));
+        let prepared = Run { shard: shard.into(), n_features, data_set, n_blocks, _reserved };
         lock(&self.runs).end(run, number, prepared);
         Ok(blocks)
     }
 
     /// Reserves what preparing a data set takes.
     pub(crate) fn reserve_run(&self, run: &str, data_set: &DataSet) -> Result<Reserved, Status> {
-        let n_rows = data_set.blocks.values().map(|block| block.raw.n_rows()).sum();
+        let n_rows = data_set.blocks.values().map(|held| held.block.raw.n_rows()).sum();
         self.budget.reserve(prepared_bytes(n_rows, data_set.schema.features.n_features()), &format!("run {run}"))
     }
 
@@ -132,7 +170,7 @@ impl Store {
         sample: &Sample,
         reserved: Reserved,
     ) -> Result<(), ClusteringError> {
-        let number = lock(&self.runs).begin(name);
+        let number = lock(&self.runs).begin(name, &run.data_set);
         let shard = run.shard.sample(sample)?.into();
         let sampled = Run { shard, _reserved: Arc::new(reserved), ..run.clone() };
         lock(&self.runs).end(name, number, sampled);
@@ -144,11 +182,11 @@ impl Store {
         found.ok_or_else(|| Status::not_found(format!("this worker holds nothing of run {run}")))
     }
 
-    /// Lets go of a run, a data set, or both; an empty name is none.
+    /// Lets go of a run, of a data set with its runs, or both; an empty name is none.
     pub(crate) fn release(&self, run: &str, data_set: &str) {
         let mut runs = lock(&self.runs);
-        runs.ready.remove(run);
-        runs.under_way.remove(run);
+        runs.release(run);
+        runs.release_of(data_set);
         drop(runs);
         lock(&self.data_sets).remove(data_set);
     }

@@ -1377,6 +1377,19 @@ pub struct SampleRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SampleResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartRequest {
+    #[prost(string, tag = "1")]
+    pub data_set: ::prost::alloc::string::String,
+    /// What these blocks are known by from now on.
+    #[prost(string, tag = "2")]
+    pub part: ::prost::alloc::string::String,
+    /// Ascending. All of them must be here.
+    #[prost(uint64, repeated, tag = "3")]
+    pub blocks: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseRequest {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
@@ -2331,7 +2344,26 @@ pub mod shards_client {
             req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Sample"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lets go of the prepared rows of a run, of a data set, or both. What is not there is no error.
+        /// Gives some blocks of a data set that are here another name, too. No row moves.
+        pub async fn part(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PartRequest>,
+        ) -> std::result::Result<tonic::Response<super::PartResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/shoal.v1.Shards/Part");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Part"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets go of the prepared rows of a run, of a data set with all runs that were prepared from it, or both. What is not there is no error.
         pub async fn release(
             &mut self,
             request: impl tonic::IntoRequest<super::ReleaseRequest>,
@@ -2593,7 +2625,12 @@ pub mod shards_server {
             &self,
             request: tonic::Request<super::SampleRequest>,
         ) -> std::result::Result<tonic::Response<super::SampleResponse>, tonic::Status>;
-        /// Lets go of the prepared rows of a run, of a data set, or both. What is not there is no error.
+        /// Gives some blocks of a data set that are here another name, too. No row moves.
+        async fn part(
+            &self,
+            request: tonic::Request<super::PartRequest>,
+        ) -> std::result::Result<tonic::Response<super::PartResponse>, tonic::Status>;
+        /// Lets go of the prepared rows of a run, of a data set with all runs that were prepared from it, or both. What is not there is no error.
         async fn release(
             &self,
             request: tonic::Request<super::ReleaseRequest>,
@@ -2936,6 +2973,49 @@ pub mod shards_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SampleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/shoal.v1.Shards/Part" => {
+                    #[allow(non_camel_case_types)]
+                    struct PartSvc<T: Shards>(pub Arc<T>);
+                    impl<T: Shards> tonic::server::UnaryService<super::PartRequest>
+                    for PartSvc<T> {
+                        type Response = super::PartResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PartRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shards>::part(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PartSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
