@@ -86,6 +86,38 @@ fn a_running_job_can_be_cancelled() {
     assert_eq!(states, ["failed", "cancelled"], "{listed}");
 }
 
+/// One job runs at a time here, so the order of their ends is that of their turns.
+#[test]
+fn clients_take_turns_and_urgent_jobs_come_first() {
+    let fleet = Fleet::start_with(&["--running-jobs", "1", "--jobs-per-client", "3"], 1);
+    let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
+    let job = fleet.folder.path().join("long.yaml");
+    let long = long.replace("n_clusters: 4", "n_clusters: 24").replace("n_init: 20", "n_init: 1000");
+    fs::write(&job, long.replace("tol: 1.0e-4", "tol: 0")).expect("writable");
+    let submit = |job: &str, client: &str, more: &[&str]| {
+        fleet.succeed(&[&["submit", job, "--client", client], more].concat()).trim().to_owned()
+    };
+    let running = submit(text(&job), "ann", &[]);
+    wait_for(|| fleet.succeed(&["jobs", "get", &running]).contains("running").then_some(())).expect("the job starts");
+    let anns = [submit(RETAIL, "ann", &[]), submit(RETAIL, "ann", &[])];
+    let line = fleet.fail(&["submit", RETAIL, "--client", "ann"]);
+    assert!(line.contains("RESOURCE_EXHAUSTED") && line.contains("3 jobs of client `ann`"), "{line}");
+    let bobs = [submit(RETAIL, "bob", &[]), submit(RETAIL, "bob", &[])];
+    let urgent = submit(RETAIL, "eve", &["--priority", "5"]);
+    let unimportant = submit(RETAIL, "joe", &["--priority", "-5"]);
+    fleet.succeed(&["jobs", "cancel", &running]);
+    fleet.succeed(&["jobs", "watch", &unimportant]);
+
+    let listed = fleet.succeed(&["jobs", "list", "-o", "json"]);
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).expect("one JSON document");
+    let ended =
+        |name: &String| listed.iter().find(|job| job["name"] == **name).expect("it is listed")["ended"].to_string();
+    let mut in_order = [&running, &urgent, &bobs[0], &anns[0], &bobs[1], &anns[1], &unimportant];
+    let expected = in_order;
+    in_order.sort_by_key(|name| ended(name));
+    assert_eq!(in_order, expected, "{listed:?}");
+}
+
 #[test]
 fn a_worker_refuses_what_does_not_fit_into_its_memory() {
     let mut fleet = Fleet::start(0);

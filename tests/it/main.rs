@@ -2,7 +2,8 @@
 //!
 //! One binary, so that everything is linked once. A module is a topic: [`tidy`] holds the source tree to its rules,
 //! [`golden`] compares with scikit-learn, [`laws`] tests what Shoal promises whatever the data, [`input`] what it says to
-//! bad data; [`cli`], [`fleet`], [`stream`], [`faults`] and [`network`] start the program itself, and [`coordination`] etcd. Modules without tests of their own are helpers.
+//! bad data; [`cli`], [`fleet`], [`stream`], [`faults`] and [`network`] start the program itself, [`simulated`] whole fleets in
+//! this process, and [`coordination`] etcd. Modules without tests of their own are helpers.
 
 mod tidy;
 
@@ -14,6 +15,7 @@ mod golden;
 mod input;
 mod laws;
 mod network;
+mod simulated;
 mod stream;
 
 // Helpers.
@@ -24,3 +26,4 @@ mod memory_rows;
 mod process;
 mod proxy;
 mod reading;
+mod rows;

@@ -140,8 +140,13 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts a coordinator and waits until all workers have joined.
     pub(crate) fn start(n_workers: usize) -> Self {
+        Self::start_with(&[], n_workers)
+    }
+
+    /// The same with more arguments for the coordinator.
+    pub(crate) fn start_with(more: &[&str], n_workers: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log", &[]);
+        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log", more);
         Self::with_workers(coordinator, Vec::new(), format!("http://{address}"), folder, n_workers)
     }
 

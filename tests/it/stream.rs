@@ -1,10 +1,10 @@
 //! What a client of the protocol may do wrong, against a real coordinator and worker.
 
 use crate::process::Fleet;
-use arrow::array::{ArrayRef, Float64Array, StringArray};
+use crate::rows::{batch, messages, put};
+use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
-use arrow_flight::{FlightData, FlightDescriptor, utils::batches_to_flight_data};
-use futures::StreamExt;
+use arrow_flight::FlightData;
 use prost::Message;
 use shoal_domain::JobSpec;
 use shoal_wire::epoch::Stamp;
@@ -13,39 +13,12 @@ use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::jobs_client::JobsClient;
 use shoal_wire::proto::shards_client::ShardsClient;
 use shoal_wire::proto::{
-    DataSetReceipt, GetJobRequest, GetJobResultRequest, JobState, ListJobsRequest, ListWorkersRequest, PutDataSet,
-    PutEnd, PutMetadata, ReleaseRequest, SubmitJobRequest, WatchJobRequest, job_event,
+    DataSetReceipt, GetJobRequest, GetJobResultRequest, JobState, ListJobsRequest, ListWorkersRequest, ReleaseRequest,
+    SubmitJobRequest, WatchJobRequest, job_event,
 };
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Code, Status};
-
-/// A batch of ids and two features.
-fn batch(b: Vec<f64>) -> RecordBatch {
-    let ids: StringArray = (0..b.len()).map(|row| Some(format!("c{row}"))).collect();
-    let a: Float64Array = (0..b.len()).map(|row| (row % 7) as f64).collect();
-    let columns: [(&str, ArrayRef); 3] =
-        [("id", Arc::new(ids)), ("a", Arc::new(a)), ("b", Arc::new(Float64Array::from(b)))];
-    RecordBatch::try_from_iter(columns).expect("columns of one length")
-}
-
-/// The Flight messages of a put; `n_rows` goes into the end marker of the last batch.
-fn messages(batches: Vec<RecordBatch>, n_rows: Option<u64>) -> Vec<FlightData> {
-    let schema = batches[0].schema();
-    let mut messages = batches_to_flight_data(&schema, batches).expect("plain columns");
-    messages[0].flight_descriptor = Some(FlightDescriptor::new_cmd(PutDataSet { has_weight: false }.encode_to_vec()));
-    if let (Some(n_rows), Some(last)) = (n_rows, messages.last_mut()) {
-        last.app_metadata = PutMetadata { end: Some(PutEnd { n_rows }) }.encode_to_vec().into();
-    }
-    messages
-}
-
-async fn put(url: &str, messages: Vec<FlightData>) -> Result<DataSetReceipt, Status> {
-    let mut client = client(channel(url)?);
-    let mut results = client.do_put(futures::stream::iter(messages)).await?.into_inner();
-    let result = results.next().await.ok_or_else(|| Status::internal("no receipt"))??;
-    DataSetReceipt::decode(result.app_metadata).map_err(|error| Status::internal(error.to_string()))
-}
 
 async fn refused(url: &str, messages: Vec<FlightData>, code: Code, parts: &[&str]) {
     let status = put(url, messages).await.expect_err("this stream must be refused");
@@ -94,6 +67,7 @@ fn request(data_set: &str, n_clusters: u32, request_id: &str) -> SubmitJobReques
         data_set: data_set.to_owned(),
         warm_start_json: Vec::new(),
         request_id: request_id.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -137,6 +111,8 @@ async fn jobs_are_submitted_watched_and_paged_by_grpc() -> Result<(), Status> {
 
     let bad = jobs.submit_job(request(&data_set, 0, "")).await.expect_err("no clusters");
     assert!(bad.code() == Code::InvalidArgument && bad.message().contains("kmeans.n_clusters"), "{bad}");
+    let bad = jobs.submit_job(SubmitJobRequest { priority: 101, ..request(&data_set, 2, "") }).await;
+    assert!(bad.expect_err("no such priority").message().contains("priority"));
     let unknown = jobs.submit_job(request("dataSets/77", 2, "")).await.expect_err("no such data set");
     assert!(unknown.code() == Code::NotFound && unknown.message().contains("dataSets/77"), "{unknown}");
     let unknown = jobs.get_job(GetJobRequest { name: "jobs/77".to_owned() }).await.expect_err("no such job");

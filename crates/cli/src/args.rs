@@ -108,6 +108,12 @@ pub(crate) struct CoordinatorArguments {
     /// Without --etcd: the folder of the records, when it is not that of --data.
     #[arg(long, conflicts_with = "etcd", value_name = "FOLDER")]
     pub(crate) records: Option<PathBuf>,
+    /// Jobs that run at the same time. Each holds a prepared copy of its rows on the workers.
+    #[arg(long, default_value_t = 2, value_parser = at_least_one)]
+    pub(crate) running_jobs: usize,
+    /// Jobs of one client that may wait or run at the same time; more are refused.
+    #[arg(long, default_value_t = 100, value_parser = at_least_one)]
+    pub(crate) jobs_per_client: usize,
     /// Write the address that was taken to this file, once it accepts connections.
     #[arg(long)]
     pub(crate) address_file: Option<PathBuf>,
@@ -154,6 +160,12 @@ pub(crate) struct SubmitArguments {
     /// Who reads source.path: this client, which sends the rows, or the coordinator from its own disk or the URL.
     #[arg(long, value_enum, default_value_t = Reader::Client)]
     pub(crate) read_on: Reader,
+    /// From -100 to 100: a job of a higher priority runs before all of lower ones that wait.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub(crate) priority: i32,
+    /// Who submits. Clients take turns, and each may have so many jobs at a time as the coordinator allows.
+    #[arg(long, env = "SHOAL_CLIENT", default_value = "")]
+    pub(crate) client: String,
     /// Wait for the end, show every pass, then print the report.
     #[arg(long)]
     pub(crate) watch: bool,
@@ -212,6 +224,14 @@ pub(crate) struct LabelsArguments {
 
 /// Threads that a core may be given: some more than one do no harm, and hundreds stand in each other's way.
 const THREADS_PER_CORE_MAX: usize = 32;
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
 
 /// A number of threads that this machine can use.
 fn threads(text: &str) -> Result<usize, String> {

@@ -16,6 +16,10 @@ pub struct Config {
     pub storage: Storage,
     /// What coordinators agree by, and where the records of jobs are.
     pub store: Arc<dyn Store>,
+    /// Jobs that run at the same time. Each holds a prepared copy of its rows on the workers.
+    pub running_jobs: usize,
+    /// Jobs of one client that may wait or run at a time.
+    pub jobs_per_client: usize,
     /// What others read of this coordinator while it leads.
     pub name: String,
 }

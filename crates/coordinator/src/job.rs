@@ -24,6 +24,9 @@ pub(crate) struct Submission {
     pub(crate) warm_start: Option<Model>,
     /// Chosen by the client; empty when it chose none.
     pub(crate) request_id: String,
+    pub(crate) priority: i32,
+    /// Who submits it, as it says.
+    pub(crate) client: String,
 }
 
 /// What came out.
@@ -54,6 +57,8 @@ pub(crate) struct Job {
     pub(crate) outcome: Option<u64>,
     /// Its record is written; before, it does not run.
     pub(crate) is_kept: bool,
+    /// Which of all starts under this leader was its own, from 1; 0 while it waits.
+    pub(crate) turn: u64,
     /// Set once to stop the job; its algorithm looks at it between two steps.
     pub(crate) cancelled: Arc<AtomicBool>,
     /// A client wants it stopped, and not only this coordinator, which may be about to end.
@@ -76,6 +81,7 @@ impl Job {
             n_events: epoch * EVENTS_OF_A_LIFE,
             outcome: None,
             is_kept: false,
+            turn: 0,
             cancelled: Arc::default(),
             is_unwanted: false,
         };
@@ -144,6 +150,8 @@ impl Job {
             ended: self.ended.map(Into::into),
             phase: self.phase.clone(),
             last_pass: self.last_pass.map(Into::into),
+            priority: self.submission.priority,
+            client: self.submission.client.clone(),
         }
     }
 }

@@ -17,13 +17,16 @@ use shoal_wire::proto::{
     ListJobsResponse, SubmitJobRequest, WatchJobRequest,
 };
 use shoal_wire::status::ToStatus;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Events that one look at a job hands to its stream.
 const EVENTS_AT_A_TIME: usize = 256;
 const MAX_PAGE_SIZE: i32 = 1_000;
-const MAX_REQUEST_ID_BYTES: usize = 256;
+/// Of what clients name their requests and themselves.
+const MAX_NAME_BYTES: usize = 256;
+const PRIORITIES: RangeInclusive<i32> = -100..=100;
 const DEFAULT_PAGE_SIZE: i32 = 100;
 
 pub(crate) struct JobsService {
@@ -66,11 +69,16 @@ impl JobsService {
                 parse_model(json).map_err(|reason| Status::invalid_argument(format!("warm_start_json: {reason}")))?,
             ),
         };
-        let request_id = request.request_id;
-        if request_id.len() > MAX_REQUEST_ID_BYTES {
-            return Err(Status::invalid_argument(format!("request_id: at most {MAX_REQUEST_ID_BYTES} bytes")));
+        let SubmitJobRequest { request_id, priority, client, .. } = request;
+        for (field, text) in [("request_id", &request_id), ("client", &client)] {
+            if text.len() > MAX_NAME_BYTES {
+                return Err(Status::invalid_argument(format!("{field}: at most {MAX_NAME_BYTES} bytes")));
+            }
         }
-        Ok(Submission { spec, data_set, warm_start, request_id })
+        if !PRIORITIES.contains(&priority) {
+            return Err(Status::invalid_argument("priority: must be from -100 to 100"));
+        }
+        Ok(Submission { spec, data_set, warm_start, request_id, priority, client })
     }
 }
 

@@ -1,7 +1,9 @@
-//! All jobs, in the order in which they came.
+//! All jobs, and whose turn it is.
 
+use crate::config::Config;
 use crate::job::{Job, Submission};
 use shoal_wire::proto::{self, JobState};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,13 +30,23 @@ pub(crate) struct Queue {
     is_stopping: AtomicBool,
     clock: fn() -> SystemTime,
     epoch: u64,
+    /// Jobs of one client that may wait or run at a time.
+    jobs_per_client: usize,
 }
 
 impl Queue {
     /// `jobs` are those that earlier leaders have left, `epoch` that of this one.
-    pub(crate) fn new(clock: fn() -> SystemTime, jobs: Vec<Job>, epoch: u64) -> Self {
+    pub(crate) fn new(config: &Config, jobs: Vec<Job>, epoch: u64) -> Self {
         let jobs = Mutex::new(jobs.into_iter().map(|job| (job.number, job)).collect());
-        Self { jobs, changes: watch::Sender::new(0), is_stopping: AtomicBool::new(false), clock, epoch }
+        let Config { clock, jobs_per_client, .. } = *config;
+        Self {
+            jobs,
+            changes: watch::Sender::new(0),
+            is_stopping: AtomicBool::new(false),
+            clock,
+            epoch,
+            jobs_per_client,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Job>> {
@@ -58,6 +70,14 @@ impl Queue {
         let same = jobs.values().find(|job| !request_id.is_empty() && job.submission.request_id == *request_id);
         if let Some(job) = same {
             return Ok(Submitted { number: job.number, is_new: false, forgotten: None });
+        }
+        let client = &submission.client;
+        let of_client = jobs.values().filter(|job| !job.has_ended() && job.submission.client == *client);
+        if of_client.count() >= self.jobs_per_client {
+            let max = self.jobs_per_client;
+            return Err(Status::resource_exhausted(format!(
+                "{max} jobs of client `{client}` wait or run; wait for one to end"
+            )));
         }
         let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
         let mut forgotten = None;
@@ -157,9 +177,11 @@ impl Queue {
             return None;
         }
         let mut jobs = self.lock();
-        let job = jobs.values_mut().find(|job| job.state == JobState::Queued && job.is_kept && !job.is_unwanted)?;
+        let number = next_turn(&jobs)?;
+        let turn = jobs.values().map(|job| job.turn).max().unwrap_or(0) + 1;
+        let job = jobs.get_mut(&number)?;
+        job.turn = turn;
         job.enter(JobState::Running);
-        let number = job.number;
         drop(jobs);
         self.changed();
         Some(number)
@@ -174,6 +196,23 @@ impl Queue {
         let next = page.last().map(|job| job.number).filter(|_| has_more);
         (page.into_iter().map(Job::to_message).collect(), next)
     }
+}
+
+/// The job whose turn it is, of those that wait: of the highest priority, of the client that has the fewest running, then of the
+/// one whose last turn is longest ago, the oldest.
+fn next_turn(jobs: &BTreeMap<u64, Job>) -> Option<u64> {
+    let mut clients: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for job in jobs.values() {
+        let (n_running, last_turn) = clients.entry(&job.submission.client).or_default();
+        *n_running += usize::from(job.state == JobState::Running);
+        *last_turn = job.turn.max(*last_turn);
+    }
+    let waits = |job: &&Job| job.state == JobState::Queued && job.is_kept && !job.is_unwanted;
+    let order = |job: &&Job| {
+        let Submission { priority, client, .. } = &job.submission;
+        (Reverse(*priority), clients[client.as_str()], job.number)
+    };
+    jobs.values().filter(waits).min_by_key(order).map(|job| job.number)
 }
 
 pub(crate) fn number_of(name: &str) -> Option<u64> {

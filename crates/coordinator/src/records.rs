@@ -33,6 +33,10 @@ struct Record {
     data_set: Option<String>,
     has_warm_start: bool,
     request_id: String,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    client: String,
     /// The protocol's name of the state.
     state: String,
     error: String,
@@ -61,6 +65,8 @@ impl Record {
             data_set: submission.data_set.as_ref().map(|data_set| data_set.name.clone()),
             has_warm_start: submission.warm_start.is_some(),
             request_id: submission.request_id.clone(),
+            priority: submission.priority,
+            client: submission.client.clone(),
             state: state.as_str_name().to_owned(),
             error: job.error.clone(),
             submitted_ms: milliseconds(job.submitted),
@@ -194,8 +200,8 @@ async fn job(record: &Record, epoch: u64, results: &Results, data_sets: &DataSet
         },
         (_, lost) => (None, lost),
     };
-    let (spec, request_id) = (record.spec.clone(), record.request_id.clone());
-    let submission = Submission { spec, data_set, warm_start, request_id };
+    let (spec, request_id, client) = (record.spec.clone(), record.request_id.clone(), record.client.clone());
+    let submission = Submission { spec, data_set, warm_start, request_id, priority: record.priority, client };
     let mut job = Job::new(number, submission, time(record.submitted_ms), epoch);
     job.is_kept = true;
     match (has_ended, lost) {

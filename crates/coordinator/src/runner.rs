@@ -29,9 +29,6 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-/// Jobs that run at the same time. Each holds a prepared copy of its rows on the workers.
-const MAX_RUNNING_JOBS: usize = 2;
-
 /// A job is at rest so often while it passes over its rows; passes that take longer are each followed by a checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 /// And no more often than that writing takes a twentieth of the time.
@@ -64,7 +61,7 @@ impl Runner {
 
     /// Starts jobs as they come, for ever.
     pub(crate) async fn run(self) {
-        let permits = Arc::new(Semaphore::new(MAX_RUNNING_JOBS));
+        let permits = Arc::new(Semaphore::new(self.config.running_jobs));
         let mut changes = self.queue.changes();
         loop {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");

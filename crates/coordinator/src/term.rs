@@ -65,7 +65,7 @@ impl Term {
         let data_sets = Arc::new(DataSets::open(home, leader.clone()).await?);
         let results = Arc::new(Results::new(config.storage.clone(), epoch));
         let jobs = records::load(&leader, &results, &data_sets).await?;
-        let queue = Arc::new(Queue::new(config.clock, jobs, epoch));
+        let queue = Arc::new(Queue::new(config, jobs, epoch));
         let records = Arc::new(Records::new(leader.clone(), queue.clone(), results.clone()));
         let (data_sets_of_jobs, records_of_jobs) = (data_sets.clone(), records.clone());
         let runner =

@@ -109,6 +109,8 @@ fn document(job: &Job) -> Value {
         "name": job.name,
         "state": state_name(job),
         "source": source(job),
+        "client": job.client,
+        "priority": job.priority,
         "phase": job.phase,
         "error": job.error,
         "submitted": job.submitted.map(|time| time.to_string()),

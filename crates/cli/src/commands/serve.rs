@@ -30,7 +30,15 @@ pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> 
         std::fs::write(path, address.to_string()).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
     let name = format!("{address} (process {})", std::process::id());
-    let config = Config { clock: SystemTime::now, store_options: store_options(), storage, store, name };
+    let config = Config {
+        clock: SystemTime::now,
+        store_options: store_options(),
+        storage,
+        store,
+        running_jobs: arguments.running_jobs,
+        jobs_per_client: arguments.jobs_per_client,
+        name,
+    };
     shoal_coordinator::run(listener, config, shutdown()?).await?;
     info!("coordinator stopped");
     Ok(())

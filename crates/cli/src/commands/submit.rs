@@ -38,7 +38,14 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     let warm_start_json = warm_start.map(|model| to_bytes(&model)).transpose()?.unwrap_or_default();
     // A job that is sent twice, since the answer was lost, is the same job.
     let request_id = format!("{:x}", process_number()?);
-    let request = SubmitJobRequest { spec: Some((&spec).into()), data_set, warm_start_json, request_id };
+    let request = SubmitJobRequest {
+        spec: Some((&spec).into()),
+        data_set,
+        warm_start_json,
+        request_id,
+        priority: arguments.priority,
+        client: arguments.client.clone(),
+    };
     let name = coordinator.submit(&request).await?.name;
     if !arguments.watch {
         line.finish();

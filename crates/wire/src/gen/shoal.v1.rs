@@ -103,6 +103,13 @@ pub struct SubmitJobRequest {
     /// Chosen by the client: submitting again with the same id returns the same job instead of a second one.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
+    /// From -100 to 100. A job of a higher priority runs before all of lower ones that wait.
+    #[prost(int32, tag = "5")]
+    pub priority: i32,
+    /// Who submits. Nobody checks that it is true. Of jobs of one priority, those of clients that have fewer running run first, then
+    /// those of clients whose last turn is longer ago; and a client may have so many at a time.
+    #[prost(string, tag = "6")]
+    pub client: ::prost::alloc::string::String,
 }
 /// A job as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -127,6 +134,10 @@ pub struct Job {
     /// The last pass that was made.
     #[prost(message, optional, tag = "8")]
     pub last_pass: ::core::option::Option<Pass>,
+    #[prost(int32, tag = "9")]
+    pub priority: i32,
+    #[prost(string, tag = "10")]
+    pub client: ::prost::alloc::string::String,
 }
 /// One Lloyd pass of one start.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
