@@ -189,6 +189,20 @@ fn damaged_rows_in_storage_are_noticed() {
     assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
 }
 
+#[test]
+fn the_disk_of_the_coordinator_is_full_for_a_while() {
+    let mut fleet = Fleet::start(2);
+    let disturbed = Disturbed::start(&fleet);
+    fleet.coordinator.fill_disk(true);
+    fleet.coordinator.logs("no checkpoint was written");
+    let line = fleet.fail(&["submit", RETAIL]);
+    assert!(line.contains("too large"), "the system's reason is told: {line}");
+    fleet.coordinator.logs("the result of a job cannot be written, trying again");
+    assert!(fleet.coordinator.is_alive());
+    fleet.coordinator.fill_disk(false);
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
 /// What chance does to a fleet.
 #[derive(Debug)]
 enum Blow {

@@ -1,6 +1,6 @@
 //! What happens to connections while a job runs, and does not show in its result.
 
-use crate::disturbed::Disturbed;
+use crate::disturbed::{Disturbed, RETAIL};
 use crate::process::{Fleet, wait_for};
 use crate::proxy::{Proxy, Weather};
 use shoal_stats::RandomStream;
@@ -68,4 +68,18 @@ fn the_only_worker_is_cut_off_and_its_connections_stay_open() {
     wait_for(|| (fleet.workers[0].log().matches("joined the fleet").count() == 2).then_some(()))
         .expect("it joins anew");
     disturbed.ends_as_undisturbed(&fleet);
+}
+
+/// What one job asks for, no connection survives. The job ends for that, and the next one does not.
+#[test]
+fn a_question_that_costs_workers_again_and_again_fails_its_job() {
+    let (mut fleet, proxy) = (Fleet::start(0), Proxy::start());
+    fleet.add_worker_behind(&proxy);
+    // All that the job prepares and asks has its name in it.
+    proxy.set(Weather::BreaksOver("jobs/1@"));
+    let line = fleet.fail(&["submit", RETAIL, "--watch"]);
+    assert!(line.contains("one question has cost workers 4 times"), "{line}");
+    assert_eq!(fleet.coordinator.log().matches("worker gone").count(), 4, "{}", fleet.coordinator.log());
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+    assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
 }

@@ -55,8 +55,15 @@ pub(crate) struct Server {
 
 impl Server {
     fn start(arguments: &[&str], log: PathBuf) -> Self {
-        let file = File::create(&log).expect("the folder of the logs exists");
-        let child = shoal(arguments).stderr(file).stdout(Stdio::null()).spawn().expect("the program starts");
+        Self::spawn(shoal(arguments), log)
+    }
+
+    fn spawn(mut program: Command, log: PathBuf) -> Self {
+        let mut file = File::create(&log).expect("the folder of the logs exists");
+        let mut child = program.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+        let mut stderr = child.stderr.take().expect("it is piped");
+        // Not by the program itself: what happens to its files must not happen to its log.
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut file));
         Self { child, log }
     }
 
@@ -75,6 +82,13 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the process is ours");
         self.child.wait().expect("the process is ours");
+    }
+
+    /// Lets it write no byte to any file, as if its disk were full, or write again.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        let limit = if is_full { "--fsize=0:unlimited" } else { "--fsize=unlimited" };
+        let set = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), limit]).status();
+        assert!(set.expect("util-linux has prlimit").success());
     }
 
     /// Asks it to end (SIGTERM) and returns whether it ended with status 0.
@@ -236,7 +250,11 @@ fn coordinator(folder: &Path, listen: &str, log: &str, more: &[&str]) -> (Server
     let data = folder.join("data");
     let [address, data] = [&address_file, &data].map(|path| path.to_str().expect("a plain path"));
     let arguments = ["coordinator", "--listen", listen, "--address-file", address, "--data", data];
-    let server = Server::start(&[&arguments, more].concat(), folder.join(log));
+    // A limit on its files is to be an error for it, as a full disk is, and no signal.
+    let mut program = Command::new("sh");
+    program.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(shoal(&[]).get_program()).args(arguments).args(more);
+    program.current_dir(repository());
+    let server = Server::spawn(program, folder.join(log));
     let address = wait_for(|| std::fs::read_to_string(&address_file).ok().filter(|address| !address.is_empty()));
     let address = address.unwrap_or_else(|| panic!("the coordinator is not up: {}", server.log()));
     (server, address)

@@ -17,6 +17,8 @@ pub(crate) enum Weather {
     Slow(Duration),
     /// A connection breaks after so many bytes from either side.
     Breaks(u64),
+    /// A connection breaks when these bytes come.
+    BreaksOver(&'static str),
     /// They are lost, and connections stay open.
     Silent,
 }
@@ -92,6 +94,11 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
             Weather::Slow(delay) => sleep(delay),
             Weather::Breaks(after) if n_passed > after => break,
             Weather::Breaks(_) => {}
+            Weather::BreaksOver(bytes) => {
+                if buffer[..n_read].windows(bytes.len()).any(|window| window == bytes.as_bytes()) {
+                    break;
+                }
+            }
             Weather::Silent => continue,
         }
         if to.write_all(&buffer[..n_read]).is_err() {

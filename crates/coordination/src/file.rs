@@ -7,7 +7,8 @@ use redb::{
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -32,7 +33,10 @@ pub struct FileStore {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    database: Database,
+    /// None where it could not be opened again.
+    database: RwLock<Option<Database>>,
+    /// Another process has it.
+    is_lost: AtomicBool,
     leases: Mutex<Leases>,
 }
 
@@ -51,13 +55,9 @@ struct Lease {
 impl FileStore {
     /// Opens the file, or makes it. One that another process has is refused.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let name = || path.display().to_string();
-        let database = match Database::builder().set_check_integrity_on_open(true).create(path) {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::InUse { path: name() }),
-            Err(error) => return Err(StoreError::File { path: name(), source: Box::new(error.into()) }),
-        };
-        let store = Self { shared: Arc::new(Shared { path: path.to_owned(), database, leases: Mutex::default() }) };
+        let database = RwLock::new(Some(open(path)?));
+        let (is_lost, leases) = (AtomicBool::new(false), Mutex::default());
+        let store = Self { shared: Arc::new(Shared { path: path.to_owned(), database, is_lost, leases }) };
         store.shared.change(|transaction| {
             transaction.open_table(ENTRIES)?.retain(|_, (_, lease, _)| lease == 0)?;
             transaction.open_table(COUNTERS)?;
@@ -141,7 +141,7 @@ impl Store for FileStore {
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         self.work(move |shared| {
             let mut leases = shared.lock();
-            let Some(lease) = leases.by_id.get_mut(&lease) else {
+            let Some(lease) = leases.by_id.get_mut(&lease).filter(|_| !shared.is_lost.load(Ordering::Relaxed)) else {
                 return Ok(false);
             };
             lease.up_at = Instant::now() + lease.lasts;
@@ -164,27 +164,55 @@ impl Shared {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, source: redb::Error) -> StoreError {
-        StoreError::File { path: self.path.display().to_string(), source: Box::new(source) }
+    /// Works with the database. One that has failed before, since its disk was full for instance, takes nothing more and is opened
+    /// again: what was committed is in it.
+    fn work<T>(&self, mut work: impl FnMut(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let mut attempt = || match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(database) => work(database),
+            None => Err(redb::Error::PreviousIo),
+        };
+        let done = match attempt() {
+            Err(redb::Error::PreviousIo) => {
+                self.open_again()?;
+                attempt()
+            }
+            done => done,
+        };
+        done.map_err(|error| failed(&self.path, error))
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Entries) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let look = || read(&self.database.begin_read()?.open_table(ENTRIES)?);
-        look().map_err(|error| self.failed(error))
+    fn open_again(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // It has to be closed first.
+        *database = None;
+        match open(&self.path) {
+            Ok(opened) => {
+                *database = Some(opened);
+                Ok(())
+            }
+            Err(error) => {
+                // Another process may have taken it in between, and with it all that depended on a lease.
+                self.is_lost.fetch_or(matches!(error, StoreError::InUse { .. }), Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn read<T>(&self, read: impl Fn(&Entries) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        self.work(|database| read(&database.begin_read()?.open_table(ENTRIES)?))
     }
 
     /// Makes changes in one transaction, which counts for nothing when `make` says so.
-    fn change(&self, make: impl FnOnce(&WriteTransaction) -> Result<bool, redb::Error>) -> Result<(), StoreError> {
-        let change = || {
-            let transaction = self.database.begin_write()?;
+    fn change(&self, mut make: impl FnMut(&WriteTransaction) -> Result<bool, redb::Error>) -> Result<(), StoreError> {
+        self.work(|database| {
+            let transaction = database.begin_write()?;
             if make(&transaction)? {
                 transaction.commit()?
             } else {
                 transaction.abort()?
             }
             Ok(())
-        };
-        change().map_err(|error| self.failed(error))
+        })
     }
 
     /// Removes the keys of leases that are up.
@@ -204,6 +232,18 @@ impl Shared {
         leases.by_id.retain(|_, lease| lease.up_at > now);
         Ok(())
     }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    match Database::builder().set_check_integrity_on_open(true).create(path) {
+        Ok(database) => Ok(database),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.display().to_string() }),
+        Err(error) => Err(failed(path, error.into())),
+    }
+}
+
+fn failed(path: &Path, source: redb::Error) -> StoreError {
+    StoreError::File { path: path.display().to_string(), source: Box::new(source) }
 }
 
 fn entry(key: &str, (created, _, value): (Revision, LeaseId, &[u8])) -> Entry {

@@ -14,6 +14,7 @@ use shoal_wire::documents::to_bytes;
 use shoal_wire::proto::JobState;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::sleep;
 use tonic::Status;
 use tracing::{info, warn};
 
@@ -21,6 +22,8 @@ const FORMAT: &str = "shoal-job-1";
 const PREFIX: &str = "jobs/";
 /// Etcd takes values of 1.5 MB.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+/// How long to wait before an end that could not be written is written again.
+const END_RETRIED_AFTER: Duration = Duration::from_secs(2);
 
 /// A job at rest, under `jobs/7`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,8 +122,21 @@ impl Records {
     }
 
     /// Ends a job: first in its record, and then for those who watch it, who must not see an end that a deposed leader has
-    /// made up.
+    /// made up, or that is forgotten with this process. A store that takes nothing, since its disk is full for instance, is
+    /// tried until it does.
     pub(crate) async fn end(&self, number: u64, end: End) -> Result<(), FleetError> {
+        loop {
+            match self.try_to_end(number, &end).await {
+                Err(error) if !error.is_deposed() => {
+                    warn!(number, %error, "the end of a job cannot be written, trying again");
+                    sleep(END_RETRIED_AFTER).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_to_end(&self, number: u64, end: &End) -> Result<(), FleetError> {
         let _writing = self.writing.lock().await;
         let Ok(mut record) = self.look(number) else {
             return Ok(());
@@ -128,14 +144,9 @@ impl Records {
         if record.ended_ms.is_some() {
             return Ok(());
         }
-        record.end(&end);
-        match self.write(&record).await {
-            Err(error) if error.is_deposed() => return Err(error),
-            // The next leader would run it again, and find the same.
-            Err(error) => warn!(number, %error, "the end of a job was not written"),
-            Ok(()) => {}
-        }
-        self.queue.end(number, end.state, end.error);
+        record.end(end);
+        self.write(&record).await?;
+        self.queue.end(number, end.state, end.error.clone());
         Ok(())
     }
 

@@ -26,13 +26,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 /// A job is at rest so often while it passes over its rows; passes that take longer are each followed by a checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 /// And no more often than that writing takes a twentieth of the time.
 const CHECKPOINT_SHARE: u32 = 20;
+/// How long a result that storage does not take is tried again, and how often.
+const STORAGE_AWAITED: Duration = Duration::from_secs(600);
+const RESULT_RETRIED_AFTER: Duration = Duration::from_secs(2);
 /// After so long a checkpoint is given up.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,15 +92,13 @@ impl Runner {
         let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
         let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
-            Ok((outcome, silhouettes)) => {
-                match self.results.write_outcome(number, &outcome, silhouettes.as_deref()).await {
-                    Ok(()) => {
-                        self.queue.update(number, |job| job.outcome = Some(self.epoch));
-                        (JobState::Succeeded, String::new())
-                    }
-                    Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
+            Ok((outcome, silhouettes)) => match self.write_outcome(number, &outcome, silhouettes.as_deref()).await {
+                Ok(()) => {
+                    self.queue.update(number, |job| job.outcome = Some(self.epoch));
+                    (JobState::Succeeded, String::new())
                 }
-            }
+                Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
+            },
             // It goes on under the next leader.
             Err(_) if self.queue.is_stopping() => return,
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
@@ -114,6 +115,25 @@ impl Runner {
             error => warn!(job = name, error, "failed"),
         }
         self.results.remove_checkpoints(number).await;
+    }
+
+    /// Writes what came out of a job; storage that takes nothing for some minutes must not cost the work of hours.
+    async fn write_outcome(
+        &self,
+        number: u64,
+        outcome: &Outcome,
+        silhouettes: Option<&[f64]>,
+    ) -> Result<(), FleetError> {
+        let began = Instant::now();
+        loop {
+            match self.results.write_outcome(number, outcome, silhouettes).await {
+                Err(error) if began.elapsed() < STORAGE_AWAITED && !self.queue.is_stopping() => {
+                    warn!(job = number, %error, "the result of a job cannot be written, trying again");
+                    sleep(RESULT_RETRIED_AFTER).await;
+                }
+                written => return written,
+            }
+        }
     }
 
     /// What comes out of a job, and the silhouettes of all rows where it wants them and they are defined.
