@@ -9,7 +9,7 @@ use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
 use shoal_wire::limits::LOSSES_MAX;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,7 +65,8 @@ impl Holders {
         loop {
             let holders = self.data_set.placed.complete(&self.cancelled).await?;
             // What was lost after it had answered is held by others now, who answer for themselves.
-            answered.retain(|key, _| holders.iter().any(|holder| holder.key() == *key));
+            let held: BTreeSet<HolderKey> = holders.iter().map(|holder| holder.key()).collect();
+            answered.retain(|key, _| held.contains(key));
             let is_open = |holder: &Arc<Holder>| !answered.contains_key(&holder.key());
             let open: Vec<Arc<Holder>> = holders.into_iter().filter(is_open).collect();
             if open.is_empty() {

@@ -1,6 +1,7 @@
 //! Who is slow at a question.
 
 use crate::holder::Holder;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -14,28 +15,35 @@ const LONGER: Duration = Duration::from_secs(2);
 pub(crate) struct Pace {
     began: Instant,
     n_asked: usize,
-    seconds_per_block: watch::Sender<Vec<f64>>,
+    seconds_per_block: Mutex<Vec<f64>>,
+    /// The slowest of the first half, once they have answered: told once, since many may wait for it.
+    of_half: watch::Sender<Option<f64>>,
 }
 
 impl Pace {
     pub(crate) fn of(n_asked: usize) -> Self {
-        Self { began: Instant::now(), n_asked, seconds_per_block: watch::Sender::default() }
+        let (seconds_per_block, of_half) = (Mutex::default(), watch::Sender::default());
+        Self { began: Instant::now(), n_asked, seconds_per_block, of_half }
     }
 
     pub(crate) fn has_answered(&self, holder: &Holder) {
         let seconds = self.began.elapsed().as_secs_f64() / holder.blocks.len().max(1) as f64;
-        self.seconds_per_block.send_modify(|all| all.push(seconds));
+        let mut all = self.seconds_per_block.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(seconds);
+        if all.len() == self.n_asked.div_ceil(2) {
+            self.of_half.send_replace(all.iter().copied().reduce(f64::max));
+        }
     }
 
     /// Returns when half of the holders have answered and this one has taken too long in comparison; never when it is the
     /// only one.
     pub(crate) async fn until_slow(&self, holder: &Holder) {
-        let mut answered = self.seconds_per_block.subscribe();
-        let half = answered.wait_for(|all| !all.is_empty() && all.len() * 2 >= self.n_asked).await;
+        let mut of_half = self.of_half.subscribe();
         // An error would mean that the sender is dropped, which `self` prevents.
-        let of_half = half.map_or(f64::INFINITY, |all| all.iter().copied().fold(0.0, f64::max));
-        let allowed = Duration::try_from_secs_f64(SLOWER * of_half * holder.blocks.len() as f64);
-        match allowed.ok().and_then(|allowed| self.began.checked_add(allowed + LONGER)) {
+        let of_half = of_half.wait_for(Option::is_some).await.ok().and_then(|of_half| *of_half);
+        let allowed = SLOWER * of_half.unwrap_or(f64::INFINITY) * holder.blocks.len() as f64;
+        let allowed = Duration::try_from_secs_f64(allowed).ok();
+        match allowed.and_then(|allowed| self.began.checked_add(allowed + LONGER)) {
             Some(deadline) => sleep_until(deadline).await,
             None => std::future::pending().await,
         }
