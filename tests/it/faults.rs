@@ -5,7 +5,7 @@
 
 use crate::disturbed::{Disturbed, RETAIL};
 use crate::etcd::Etcd;
-use crate::process::{Fleet, Server, run, wait_for};
+use crate::process::{Fleet, Server, fail, run, wait_for};
 use shoal_stats::RandomStream;
 use std::fs;
 use std::time::Duration;
@@ -187,6 +187,17 @@ fn damaged_rows_in_storage_are_noticed() {
     fleet.add_worker();
     let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
     assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+}
+
+#[test]
+fn a_coordinator_with_other_data_does_not_lead() {
+    let etcd = Etcd::start();
+    let mut fleet = Fleet::start_with_standby(etcd.url(), 0);
+    assert!(fleet.coordinator.terminate() && fleet.standbys[0].terminate());
+    let elsewhere = fleet.folder.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("a plain path");
+    let line = fail(&["coordinator", "--listen", "127.0.0.1:0", "--etcd", etcd.url(), "--data", elsewhere]);
+    assert!(line.contains("elsewhere is not where this fleet keeps its data"), "{line}");
 }
 
 #[test]

@@ -15,6 +15,12 @@ fn same_file(one: &Path, other: &Path, name: &str) {
     assert!(one == other, "{name} differs");
 }
 
+/// The paths of all files, in whatever folder.
+fn files_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("the folder is there").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![text(&path).to_owned()] }).collect()
+}
+
 #[test]
 fn three_workers_find_what_one_process_finds() {
     let mut fleet = Fleet::start(3);
@@ -48,7 +54,7 @@ fn three_workers_find_what_one_process_finds() {
 
     let listed = fleet.succeed(&["jobs", "list"]);
     let states: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(states, ["succeeded", "succeeded", "succeeded"]);
+    assert_eq!(states, ["state", "succeeded", "succeeded", "succeeded"]);
     let got = fleet.succeed(&["jobs", "get", "jobs/3", "-o", "json"]);
     let got: serde_json::Value = serde_json::from_str(&got).expect("one JSON document");
     assert_eq!(got["report"]["n_samples"], 2469);
@@ -83,7 +89,7 @@ fn a_running_job_can_be_cancelled() {
     fleet.replace_coordinator();
     let listed = fleet.succeed(&["jobs", "list"]);
     let states: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(states, ["failed", "cancelled"], "{listed}");
+    assert_eq!(states, ["state", "failed", "cancelled"], "{listed}");
 }
 
 /// One job runs at a time here, so the order of their ends is that of their turns.
@@ -132,6 +138,37 @@ fn a_worker_refuses_what_does_not_fit_into_its_memory() {
     assert!(line.contains("--memory"), "{line}");
 }
 
+/// There is room for one job's rows at a time.
+#[test]
+fn rows_of_jobs_that_have_ended_make_room_and_can_be_deleted() {
+    let mut fleet = Fleet::start(0);
+    fleet.add_worker_with(&["--memory", "300KiB"]);
+    for _ in 0..3 {
+        let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+        assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+    }
+    // What was let go comes back from storage.
+    let labels = |job: &str| run(&["labels", job, "--coordinator", &fleet.url]).stdout;
+    let first = labels("jobs/1");
+    assert!(!first.is_empty() && first == labels("jobs/3"));
+
+    let data_sets = || fs::read_dir(fleet.folder.path().join("data/data_sets")).expect("it is there").count();
+    let n_before = data_sets();
+    for job in ["jobs/1", "jobs/2"] {
+        fleet.succeed(&["jobs", "delete", job]);
+        let line = fleet.fail(&["labels", job]);
+        assert!(line.contains("NOT_FOUND"), "{line}");
+    }
+    let left = files_in(&fleet.folder.path().join("data"));
+    let is_kept = |path: &String| path.contains("data_sets/3/") || path.contains("jobs/3/");
+    let is_other = |path: &&String| (path.contains("data_sets/") || path.contains("jobs/")) && !is_kept(path);
+    let others: Vec<&String> = left.iter().filter(is_other).collect();
+    assert!(n_before == 3 && left.iter().any(is_kept) && others.is_empty(), "only those of jobs/3 are left: {left:?}");
+    assert_eq!(first, labels("jobs/3"));
+    let workers = fleet.succeed(&["workers"]);
+    assert!(workers.contains("300.0 KiB") && workers.contains("cpu ("), "{workers}");
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_in_one_line() {
     let fleet = Fleet::start(0);
@@ -148,6 +185,8 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     assert!(line.contains("belongs to another coordinator"), "{line}");
     let line = fail(&["submit", RETAIL, "--coordinator", "http://127.0.0.1:1"]);
     assert!(line.contains("127.0.0.1:1") && line.contains("UNAVAILABLE"), "{line}");
+    let line = fail(&["jobs", "list", "--coordinator", &fleet.url.replace("http:", "https:")]);
+    assert!(line.contains("not encrypted"), "{line}");
     let line = fail(&["worker", "--coordinator", "not a url"]);
     assert!(line.contains("not a url"), "{line}");
 }

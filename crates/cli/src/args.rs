@@ -31,9 +31,17 @@ pub(crate) enum Command {
     Worker(WorkerArguments),
     /// Send a job to a coordinator.
     Submit(SubmitArguments),
-    /// Look at the jobs of a coordinator, or cancel one.
+    /// Look at the jobs of a coordinator, cancel one or delete one.
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// List the workers that are alive.
+    Workers {
+        #[command(flatten)]
+        coordinator: CoordinatorUrl,
+        /// What is printed.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
     /// Write the labels of a finished job to stdout, as Parquet.
     Labels(LabelsArguments),
 }
@@ -201,6 +209,13 @@ pub(crate) enum JobsCommand {
     Watch(JobArguments),
     /// Cancel one job.
     Cancel(JobArguments),
+    /// Delete one job that has ended, with its results, and its rows where no other job has read them.
+    Delete {
+        /// The job's name.
+        job: String,
+        #[command(flatten)]
+        coordinator: CoordinatorUrl,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -79,11 +79,23 @@ fn segment_table(text: &mut String, report: &Report) {
     aligned(text, &rows);
 }
 
-/// Writes rows of equally many cells, each column as wide as its widest cell.
+/// Writes rows of equally many cells, texts of which the last may be long.
+pub(crate) fn aligned_left(text: &mut String, rows: &[Vec<String>]) {
+    let widths = widths(rows);
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    (0..rows[0].len()).map(widest).collect()
+}
+
+/// Writes rows of equally many cells, numbers, each column as wide as its widest cell.
 pub(crate) fn aligned(text: &mut String, rows: &[Vec<String>]) {
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
+    let widths = widths(rows);
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
         let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  "));

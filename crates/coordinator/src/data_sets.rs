@@ -17,6 +17,9 @@ use tracing::{info, warn};
 /// Data sets that are kept at most. When one more comes, the oldest that no job uses is removed.
 pub(crate) const MAX_DATA_SETS: usize = 32;
 
+/// Rows that no job uses stay on the workers for so long, for the labels of the last one or the next job.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+
 /// The key of the number that was given last. Storage fences nobody off, so numbers are given under the leader's.
 const LAST_NUMBER: &str = "numbers/data_set";
 /// What comes before the number of a data set that is being written, and of one that is to go from storage: the next leader
@@ -102,9 +105,41 @@ impl DataSets {
 
     /// Begins a new data set: its blocks go to the workers that are there, and to storage.
     pub(crate) async fn start(&self, schema: DataSetSchema) -> Result<Placement, FleetError> {
+        self.make_room().await;
         let number = self.next_number().await?;
         let writer = self.home.storage.writer(number);
         Placement::start(&name_of(number), 0, schema, self.home.members.takers(), Some(writer))
+    }
+
+    /// Lets workers go of the rows that no job uses, so that there is room for others.
+    pub(crate) async fn make_room(&self) {
+        self.let_go(|_| true).await;
+    }
+
+    /// Lets workers go of the rows that nobody has asked for in a while.
+    pub(crate) async fn let_go_of_idle(&self) {
+        self.let_go(|data_set| data_set.placed.is_idle(IDLE_AFTER)).await;
+    }
+
+    async fn let_go(&self, is_meant: impl Fn(&DataSet) -> bool) {
+        // As they are found, each is in use by this very look at it.
+        let is_meant = |data_set: &&Arc<DataSet>| Arc::strong_count(data_set) == 1 && is_meant(data_set);
+        let unused: Vec<Arc<DataSet>> = self.lock().values().filter(is_meant).cloned().collect();
+        for data_set in unused {
+            data_set.placed.let_go().await;
+        }
+    }
+
+    /// Removes a data set, from storage too, unless a job uses it.
+    pub(crate) async fn remove_unused(&self, name: &str) {
+        let removed = {
+            let mut kept = self.lock();
+            let number = number_of(name).filter(|number| kept.get(number).is_some_and(|it| Arc::strong_count(it) == 1));
+            number.and_then(|number| kept.remove(&number))
+        };
+        if let Some(data_set) = removed {
+            self.remove(&data_set).await;
+        }
     }
 
     /// A number that no leader has given before.

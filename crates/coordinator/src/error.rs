@@ -78,6 +78,9 @@ pub(crate) enum FleetError {
     /// Data at rest could not be written or read.
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
+    /// The coordinators of a fleet have different places for their data.
+    #[error("{location} is not where this fleet keeps its data: give the same place as the other coordinators")]
+    OtherStorage { location: String },
     /// A job at rest cannot be understood.
     #[error("{name} is damaged: {reason}")]
     Record { name: String, reason: String },
@@ -130,7 +133,9 @@ impl FleetError {
         match self {
             Self::NoWorkers | Self::WorkerGone { .. } | Self::AllGone { .. } => Status::unavailable(message),
             Self::NotPlaced { .. } | Self::Poison { .. } => Status::aborted(message),
-            Self::Storage(_) | Self::Record { .. } | Self::Leader(_) | Self::Store(_) => Status::unavailable(message),
+            Self::Storage(_) | Self::OtherStorage { .. } | Self::Record { .. } | Self::Leader(_) | Self::Store(_) => {
+                Status::unavailable(message)
+            }
             Self::Cancelled => Status::cancelled(message),
             Self::Worker { status, .. } => Status::new(status.code(), message),
             Self::Answer { .. } | Self::Blocks { .. } | Self::OtherBlocks { .. } | Self::Document(_) => {

@@ -53,6 +53,8 @@ pub(crate) struct Job {
     last_pass: Option<PassRecord>,
     events: VecDeque<proto::JobEvent>,
     n_events: u64,
+    /// The name of the data set whose rows it reads, also after its end.
+    pub(crate) data_set: Option<String>,
     /// Under which leader its outcome was found, which is in storage.
     pub(crate) outcome: Option<u64>,
     /// Its record is written; before, it does not run.
@@ -68,6 +70,7 @@ pub(crate) struct Job {
 impl Job {
     /// `epoch` is that of the leader: events of a later one have larger numbers than those of any before.
     pub(crate) fn new(number: u64, submission: Submission, submitted: SystemTime, epoch: u64) -> Self {
+        let data_set = submission.data_set.as_ref().map(|data_set| data_set.name.clone());
         let mut job = Self {
             number,
             submission,
@@ -79,6 +82,7 @@ impl Job {
             last_pass: None,
             events: VecDeque::new(),
             n_events: epoch * EVENTS_OF_A_LIFE,
+            data_set,
             outcome: None,
             is_kept: false,
             turn: 0,
@@ -95,6 +99,12 @@ impl Job {
 
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Has its rows now.
+    pub(crate) fn set_data_set(&mut self, data_set: Arc<DataSet>) {
+        self.data_set = Some(data_set.name.clone());
+        self.submission.data_set = Some(data_set);
     }
 
     /// Comes into a state that is not an end.

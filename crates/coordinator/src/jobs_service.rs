@@ -13,8 +13,8 @@ use shoal_domain::{JobSpec, Model};
 use shoal_wire::documents::parse_model;
 use shoal_wire::proto::jobs_server::Jobs;
 use shoal_wire::proto::{
-    CancelJobRequest, GetJobRequest, GetJobResultRequest, Job, JobEvent, JobResult, JobState, ListJobsRequest,
-    ListJobsResponse, SubmitJobRequest, WatchJobRequest,
+    CancelJobRequest, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResultRequest, Job, JobEvent,
+    JobResult, JobState, ListJobsRequest, ListJobsResponse, SubmitJobRequest, WatchJobRequest,
 };
 use shoal_wire::status::ToStatus;
 use std::ops::RangeInclusive;
@@ -130,6 +130,15 @@ impl Jobs for JobsService {
         self.records.keep(number).await.map_err(|error| error.to_status())?;
         self.queue.end_unwanted(number);
         Ok(Response::new(self.queue.look(&name, crate::job::Job::to_message)?))
+    }
+
+    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
+        let (number, data_set) = self.queue.delete(&request.into_inner().name)?;
+        self.records.remove(number).await;
+        if let Some(name) = data_set {
+            self.data_sets.remove_unused(&name).await;
+        }
+        Ok(Response::new(DeleteJobResponse {}))
     }
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {

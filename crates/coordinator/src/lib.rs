@@ -32,12 +32,14 @@ mod remote_shard;
 mod results;
 mod run;
 mod runner;
+mod same_storage;
 mod seat;
 mod term;
 
 pub use config::Config;
 pub use error::CoordinatorError;
 
+use error::FleetError;
 use shoal_coordination::Leader;
 use shoal_wire::limits::LEASE;
 use shoal_wire::proto::DESCRIPTOR;
@@ -116,7 +118,7 @@ async fn lead(
             Err(error) => {
                 leader.resign().await;
                 n_failed += 1;
-                if n_failed == BEGINNINGS_MAX {
+                if n_failed == BEGINNINGS_MAX || matches!(error, FleetError::OtherStorage { .. }) {
                     return Err(CoordinatorError::Storage(error.to_string()));
                 }
                 // A bucket may be unreachable for a moment, and another coordinator may reach it.

@@ -11,6 +11,7 @@ use shoal_wire::limits::{PLACEMENTS_MAX, WORKERS_AWAITED, WORKERS_LOOKED_FOR};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -29,11 +30,13 @@ pub(crate) struct Placed {
 }
 
 /// Locked only to look at or to change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lists {
     holders: Vec<Arc<Holder>>,
     /// Others hold their blocks now. They let go when nobody is asking them any more.
     former: Vec<Arc<Holder>>,
+    /// When somebody has last asked for blocks, or they were placed.
+    asked: Instant,
 }
 
 impl Placed {
@@ -41,7 +44,7 @@ impl Placed {
         let holders = holders.into_iter().map(Arc::new).collect();
         Self {
             at_rest: Arc::new(at_rest),
-            lists: Mutex::new(Lists { holders, former: Vec::new() }),
+            lists: Mutex::new(Lists { holders, former: Vec::new(), asked: Instant::now() }),
             placing: tokio::sync::Mutex::default(),
             n_placements: AtomicU64::new(0),
             moving: tokio::sync::Mutex::default(),
@@ -128,6 +131,7 @@ impl Placed {
     /// The blocks that no living worker holds; holders that have gone are forgotten.
     fn missing(&self) -> Vec<BlockId> {
         let mut lists = self.lock();
+        lists.asked = Instant::now();
         lists.holders.retain(|holder| !holder.member.is_gone());
         let n_held: usize = lists.holders.iter().map(|holder| holder.blocks.len()).sum();
         if n_held as u64 == self.manifest().n_blocks() {
@@ -162,12 +166,21 @@ impl Placed {
         release_all(self.lock().former.extract_if(.., is_free).collect())
     }
 
-    /// Lets all workers go of all blocks: nobody will ask again.
+    /// Lets workers go of all blocks that nobody is asking about. They come back from storage when somebody does.
     pub(crate) async fn let_go(&self) {
         self.stop_moving().await;
-        let Lists { mut holders, former } = std::mem::take(&mut *self.lock());
-        holders.extend(former);
-        release_all(holders).await;
+        {
+            let mut lists = self.lock();
+            let holders = std::mem::take(&mut lists.holders);
+            lists.former.extend(holders);
+        }
+        self.let_go_of_former().await;
+    }
+
+    /// Whether some worker holds blocks, and nobody has asked for them for so long.
+    pub(crate) fn is_idle(&self, since: Duration) -> bool {
+        let lists = self.lock();
+        !(lists.holders.is_empty() && lists.former.is_empty()) && lists.asked.elapsed() >= since
     }
 }
 

@@ -147,6 +147,21 @@ impl Queue {
         Ok(job.number)
     }
 
+    /// Forgets a job that has ended; returns its number, and the data set that no other job has read.
+    pub(crate) fn delete(&self, name: &str) -> Result<(u64, Option<String>), Status> {
+        let mut jobs = self.lock();
+        let job = number_of(name).and_then(|number| jobs.get(&number)).ok_or_else(|| no_such_job(name))?;
+        if !job.has_ended() {
+            return Err(Status::failed_precondition(format!("{name} has not ended; cancel it first")));
+        }
+        let (number, data_set) = (job.number, job.data_set.clone());
+        jobs.remove(&number);
+        let is_others = jobs.values().any(|job| job.data_set == data_set);
+        drop(jobs);
+        self.changed();
+        Ok((number, data_set.filter(|_| !is_others)))
+    }
+
     /// Ends an unwanted job that has not started; of one that runs its runner takes care.
     pub(crate) fn end_unwanted(&self, number: u64) {
         let ended = self.now();

@@ -65,7 +65,7 @@ impl Record {
             format: FORMAT.to_owned(),
             number: job.number,
             spec: submission.spec.clone(),
-            data_set: submission.data_set.as_ref().map(|data_set| data_set.name.clone()),
+            data_set: job.data_set.clone(),
             has_warm_start: submission.warm_start.is_some(),
             request_id: submission.request_id.clone(),
             priority: submission.priority,
@@ -215,6 +215,7 @@ async fn job(record: &Record, epoch: u64, results: &Results, data_sets: &DataSet
     let submission = Submission { spec, data_set, warm_start, request_id, priority: record.priority, client };
     let mut job = Job::new(number, submission, time(record.submitted_ms), epoch);
     job.is_kept = true;
+    job.data_set.clone_from(&record.data_set);
     match (has_ended, lost) {
         (true, _) => {
             job.outcome = record.outcome;

@@ -152,11 +152,12 @@ impl Runner {
                 observer.phase("read");
                 let data_set = self.read(&submission.spec.source, &cancelled).await?;
                 // From here on the source may change: a successor takes the rows that were read.
-                self.queue.update(number, |job| job.submission.data_set = Some(data_set.clone()));
+                self.queue.update(number, |job| job.set_data_set(data_set.clone()));
                 self.records.keep(number).await?;
                 data_set
             }
         };
+        self.data_sets.make_room().await;
         check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
         observer.identity = identity(&data_set)?;
         let run = format!("{name}@{}", self.epoch);

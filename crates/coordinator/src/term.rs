@@ -11,6 +11,7 @@ use crate::queue::Queue;
 use crate::records::{self, Records};
 use crate::results::Results;
 use crate::runner::Runner;
+use crate::same_storage::check_storage;
 use crate::seat::Seat;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use shoal_coordination::Leader;
@@ -60,6 +61,7 @@ impl Term {
     /// Takes up what the terms before have left, and starts to work.
     pub(crate) async fn begin(config: &Config, leader: Leader) -> Result<Self, FleetError> {
         let epoch = leader.epoch();
+        check_storage(config, &leader).await?;
         let members = Arc::new(Members::default());
         let home = Arc::new(Home { members: members.clone(), storage: config.storage.clone() });
         let data_sets = Arc::new(DataSets::open(home, leader.clone()).await?);
@@ -70,7 +72,7 @@ impl Term {
         let (data_sets_of_jobs, records_of_jobs) = (data_sets.clone(), records.clone());
         let runner =
             Runner::new(config.clone(), data_sets_of_jobs, queue.clone(), records_of_jobs, results.clone(), epoch);
-        let tasks = [tokio::spawn(watch(members.clone())), tokio::spawn(runner.run())];
+        let tasks = [tokio::spawn(watch(members.clone(), data_sets.clone())), tokio::spawn(runner.run())];
         Ok(Self { leader, members, data_sets, queue, records, results, tasks })
     }
 
@@ -97,10 +99,13 @@ impl Term {
     }
 }
 
-/// Drops workers that have not reported in time.
-async fn watch(members: Arc<Members>) {
+/// Drops workers that have not reported in time, and rows that nobody needs.
+async fn watch(members: Arc<Members>, data_sets: Arc<DataSets>) {
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         members.remove_silent();
+        // A worker that stands still must not keep this from looking after the others.
+        let data_sets = data_sets.clone();
+        tokio::spawn(async move { data_sets.let_go_of_idle().await });
     }
 }

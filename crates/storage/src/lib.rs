@@ -62,6 +62,11 @@ impl Storage {
         Ok(Self { store: Arc::new(store), root: Path::default(), location, folder })
     }
 
+    /// As it was named.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
     /// Where it is on this machine, if it is a folder.
     pub fn folder(&self) -> Option<&FilePath> {
         self.folder.as_deref()

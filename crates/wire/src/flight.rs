@@ -27,7 +27,12 @@ pub use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
 
 /// A connection to a peer that is made when it is first used and made again when it broke.
 pub fn channel(url: &str) -> Result<Channel, Status> {
-    if !(url.starts_with("http://") || url.starts_with("https://")) {
+    if url.starts_with("https://") {
+        return Err(Status::invalid_argument(format!(
+            "`{url}`: connections are not encrypted yet; write http://HOST:PORT"
+        )));
+    }
+    if !url.starts_with("http://") {
         return Err(Status::invalid_argument(format!("`{url}` is not a URL; write http://HOST:PORT")));
     }
     let endpoint = Endpoint::from_shared(url.to_owned())

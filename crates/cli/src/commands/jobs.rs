@@ -4,9 +4,10 @@ use crate::args::{Format, JobArguments, JobsCommand};
 use crate::client::{Coordinator, show_event};
 use crate::progress::ProgressLine;
 use crate::say::say;
+use crate::table::aligned_left;
 use anyhow::Result;
 use serde_json::{Value, json};
-use shoal_wire::proto::{CancelJobRequest, GetJobRequest, Job, JobState, ListJobsRequest};
+use shoal_wire::proto::{CancelJobRequest, DeleteJobRequest, GetJobRequest, Job, JobState, ListJobsRequest};
 
 /// Does what the subcommand asks.
 pub(crate) async fn jobs(command: &JobsCommand) -> Result<()> {
@@ -15,6 +16,7 @@ pub(crate) async fn jobs(command: &JobsCommand) -> Result<()> {
         JobsCommand::Get(arguments) => get(arguments).await,
         JobsCommand::Watch(arguments) => watch(arguments).await,
         JobsCommand::Cancel(arguments) => cancel(arguments).await,
+        JobsCommand::Delete { job, coordinator } => delete(job, &coordinator.coordinator).await,
     }
 }
 
@@ -36,7 +38,7 @@ async fn list(urls: &[String], output: Format) -> Result<()> {
         Format::Json => {
             say(&format!("{}\n", serde_json::to_string_pretty(&jobs.iter().map(document).collect::<Vec<_>>())?))?
         }
-        Format::Table => say(&jobs.iter().map(|job| line(job) + "\n").collect::<String>())?,
+        Format::Table => say(&list_table(&jobs))?,
     }
     Ok(())
 }
@@ -56,7 +58,7 @@ async fn get(arguments: &JobArguments) -> Result<()> {
             Ok(())
         }
         Format::Table => {
-            say(&format!("{}\n", line(&job)))?;
+            say(&list_table(std::slice::from_ref(&job)))?;
             if is_done { coordinator.deliver(&job.name, None, Format::Table).await } else { Ok(()) }
         }
     }
@@ -78,8 +80,15 @@ async fn cancel(arguments: &JobArguments) -> Result<()> {
     let job = coordinator.jobs().cancel_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     match arguments.output {
         Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&document(&job))?))?,
-        Format::Table => say(&format!("{}\n", line(&job)))?,
+        Format::Table => say(&list_table(std::slice::from_ref(&job)))?,
     }
+    Ok(())
+}
+
+async fn delete(name: &str, urls: &[String]) -> Result<()> {
+    let coordinator = Coordinator::find(urls).await?;
+    let request = DeleteJobRequest { name: name.to_owned() };
+    coordinator.jobs().delete_job(request).await.map_err(|status| coordinator.failed(&status))?;
     Ok(())
 }
 
@@ -91,14 +100,34 @@ fn source(job: &Job) -> &str {
     job.spec.as_ref().and_then(|spec| spec.source.as_ref()).map_or("", |source| source.path.as_str())
 }
 
-fn line(job: &Job) -> String {
-    let detail = match (job.state(), &job.last_pass) {
+fn list_table(jobs: &[Job]) -> String {
+    let mut rows =
+        vec![["job", "state", "submitted", "took", "client", "source", "where it is"].map(str::to_owned).to_vec()];
+    rows.extend(jobs.iter().map(row));
+    let mut text = String::new();
+    aligned_left(&mut text, &rows);
+    text
+}
+
+fn row(job: &Job) -> Vec<String> {
+    let place = match (job.state(), &job.last_pass) {
         (JobState::Failed, _) => job.error.clone(),
         (JobState::Running, Some(pass)) => format!("{}, pass {}, inertia {:.3}", job.phase, pass.n_iter, pass.inertia),
         (JobState::Running, None) => job.phase.clone(),
-        _ => source(job).to_owned(),
+        _ => String::new(),
     };
-    format!("{:<10} {:<10} {detail}", job.name, state_name(job))
+    let took = match (&job.submitted, &job.ended) {
+        (Some(submitted), Some(ended)) => {
+            let nanoseconds = |time: &prost_types::Timestamp| time.seconds as f64 + f64::from(time.nanos) * 1e-9;
+            format!("{:.1} s", nanoseconds(ended) - nanoseconds(submitted))
+        }
+        _ => String::new(),
+    };
+    // To the second.
+    let submitted =
+        job.submitted.map(|time| prost_types::Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default();
+    let client = job.client.clone();
+    vec![job.name.clone(), state_name(job), submitted, took, client, source(job).to_owned(), place]
 }
 
 fn document(job: &Job) -> Value {
