@@ -292,8 +292,10 @@ pub struct ProfiledBlock {
     pub n_kept: u64,
     /// Moments of each column.
     pub columns: Vec<ColumnMoments>,
-    /// Largest weight; 1 where the data set has none.
+    /// Largest weight, where the data set has weights.
     pub max_weight: Option<f64>,
+    /// Smallest weight that is not 0.
+    pub least_weight: Option<f64>,
     /// The first value that the reading cannot take.
     pub unusable: Option<Unusable>,
     /// Hash of the rows.
@@ -330,6 +332,11 @@ impl Profile {
     /// Largest weight, where the data set has weights.
     pub fn max_weight(&self) -> Option<f64> {
         self.blocks.values().filter_map(|block| block.max_weight).reduce(f64::max)
+    }
+
+    /// Smallest weight that is not 0.
+    pub fn least_weight(&self) -> Option<f64> {
+        self.blocks.values().filter_map(|block| block.least_weight).reduce(f64::min)
     }
 
     /// BLAKE3 over the digests of all blocks in order, in hexadecimal digits.

@@ -33,6 +33,26 @@ pub enum ClusteringError {
         /// The largest weight.
         weight: f64,
     },
+    /// A weight would be rounded to none beside the largest one.
+    #[error(
+        "source.weight: beside the largest weight, {largest:e}, one of {least:e} would count as none; clip the weights"
+    )]
+    WeightLost {
+        /// The smallest weight that is not 0.
+        least: f64,
+        /// The largest weight.
+        largest: f64,
+    },
+    /// Beside its largest value all others of a column would be rounded to one.
+    #[error(
+        "column `{column}`: its largest value is {ratio:.0e} times the distance of its quartiles, and the others would be lost beside it; clip it"
+    )]
+    Outlier {
+        /// The column's name.
+        column: String,
+        /// The largest prepared value, in distances of the quartiles.
+        ratio: f64,
+    },
     /// A value is missing and the job says that none may be.
     #[error("row {row}, column `{column}`: the value is missing (prepare.missing can drop or fill it)")]
     Missing {
@@ -112,6 +132,8 @@ impl ClusteringError {
             | Self::TooFewRows { .. }
             | Self::NoWeight
             | Self::WeightRange { .. }
+            | Self::WeightLost { .. }
+            | Self::Outlier { .. }
             | Self::Missing { .. }
             | Self::Log1p { .. }
             | Self::EmptyColumn { .. }

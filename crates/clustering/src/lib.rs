@@ -12,6 +12,7 @@ mod answers;
 mod dispersion;
 mod error;
 mod machine;
+mod notes;
 mod observer;
 mod questions;
 mod sample;

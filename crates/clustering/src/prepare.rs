@@ -2,6 +2,7 @@
 
 use crate::answers::{Profile, ProfiledBlock, Unusable};
 use crate::error::ClusteringError;
+use crate::notes::{fill_notes, outlier_notes, weight_notes};
 use crate::questions::Rows;
 use shoal_domain::job::{Missing, PrepareSpec, Scale};
 use shoal_domain::prepare::{GRID_BITS, WEIGHT_BITS};
@@ -52,13 +53,15 @@ impl Reading {
     pub fn profile(&self, block: &RawBlock) -> ProfiledBlock {
         let kept = self.kept(block);
         let columns = (0..block.columns().len()).map(|column| ColumnMoments::of(self.values(block, column, &kept)));
+        let kept_weights =
+            |weights| std::iter::zip(weights, &kept).filter(|(_, kept)| **kept).map(|(weight, _): (&f64, _)| *weight);
+        let weights = block.weights().map(kept_weights);
         ProfiledBlock {
             n_rows: block.n_rows() as u64,
             n_kept: kept.iter().filter(|kept| **kept).count() as u64,
             columns: columns.collect(),
-            max_weight: block.weights().map(|weights| {
-                weights.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(weight, _)| *weight).fold(0.0, f64::max)
-            }),
+            max_weight: weights.clone().map(|weights| weights.fold(0.0, f64::max)),
+            least_weight: weights.and_then(|weights| weights.filter(|weight| *weight > 0.0).reduce(f64::min)),
             unusable: self.first_unusable(block, &kept),
             digest: block.digest(),
         }
@@ -118,6 +121,8 @@ pub struct Fitted {
     pub is_non_negative: Vec<bool>,
     /// Hash of the data.
     pub data_digest: String,
+    /// What a reader must know of what became of the values, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Fits the preparation that `spec` asks for. Reads the rows once, again for `log1p` and for dropped rows, and six more
@@ -146,10 +151,21 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
         return Err(ClusteringError::AllDropped { n_rows: profile.n_rows() });
     }
     let moments: Vec<ColumnMoments> = (0..names.len()).map(|column| profile.moments(column)).collect();
-    let scaling = fit_scaling(rows, spec.scale, &reading, &moments)?;
+    let spreads = fit_scaling(rows, spec.scale, &reading, &moments)?;
+    // A column without spread keeps the scale 1, as in scikit-learn.
+    let nonzero = |(shift, scale): &(f64, f64)| (*shift, if *scale > 0.0 { *scale } else { 1.0 });
+    let scaling: Vec<(f64, f64)> = spreads.iter().map(nonzero).collect();
+    let mut notes = fill_notes(spec.missing, &raw, names);
     let bounds: Vec<f64> =
         moments.iter().zip(&scaling).map(|(moments, (shift, scale))| bound(moments, *shift, *scale)).collect();
     check_range(&bounds, &moments, names)?;
+    if spec.scale == Scale::Robust {
+        let has_quartiles = |(_, scale): &(f64, f64)| *scale > 0.0;
+        let ratios =
+            bounds.iter().zip(&spreads).map(|(bound, spread)| if has_quartiles(spread) { *bound } else { 0.0 });
+        notes.extend(outlier_notes(&ratios.collect::<Vec<_>>(), names)?);
+    }
+    notes.extend(weight_notes(&profile)?);
     let smallest = bounds.iter().copied().filter(|bound| *bound > 0.0).fold(f64::INFINITY, f64::min);
     let smallest = if smallest.is_finite() { smallest } else { 1.0 };
     let column_of = |(column, (shift, scale)): (usize, &(f64, f64))| ColumnPreparation {
@@ -163,13 +179,12 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
         unit_exponent: power_above(if bounds[column] > 0.0 { bounds[column] } else { smallest }) - GRID_BITS,
     };
     let columns = scaling.iter().enumerate().map(column_of).collect();
-    let weight_exponent = match profile.max_weight() {
-        Some(0.0) => return Err(ClusteringError::NoWeight),
-        Some(weight) if !(1e-60..=1e60).contains(&weight) => return Err(ClusteringError::WeightRange { weight }),
-        weight => weight.map(|weight| power_above(weight) - WEIGHT_BITS),
-    };
     Ok(Fitted {
-        preparation: Preparation { columns, drop_missing: reading.drop_missing, weight_exponent },
+        preparation: Preparation {
+            columns,
+            drop_missing: reading.drop_missing,
+            weight_exponent: weight_exponent(&profile)?,
+        },
         n_samples,
         n_dropped: profile.n_rows() - n_samples,
         variances: moments
@@ -179,7 +194,17 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
             .collect(),
         is_non_negative: raw.iter().map(|moments| moments.min >= 0.0).collect(),
         data_digest: as_is.data_digest(),
+        notes,
     })
+}
+
+/// Where the data set has weights: the power of two that they are multiples of.
+fn weight_exponent(profile: &Profile) -> Result<Option<i32>, ClusteringError> {
+    match profile.max_weight() {
+        Some(0.0) => Err(ClusteringError::NoWeight),
+        Some(weight) if !(1e-60..=1e60).contains(&weight) => Err(ClusteringError::WeightRange { weight }),
+        weight => Ok(weight.map(|weight| power_above(weight) - WEIGHT_BITS)),
+    }
 }
 
 fn unusable_error(profile: &Profile, names: &[String]) -> ClusteringError {
@@ -208,16 +233,15 @@ fn fit_fills(
     }
 }
 
-/// Shift and scale of each column. A column without spread keeps the scale 1, as in scikit-learn.
+/// Shift and scale of each column; the scale of one without spread is 0.
 fn fit_scaling(
     rows: &dyn Rows,
     scale: Scale,
     reading: &Reading,
     moments: &[ColumnMoments],
 ) -> Result<Vec<(f64, f64)>, ClusteringError> {
-    let nonzero = |scale: f64| if scale > 0.0 { scale } else { 1.0 };
     let from_moments = |fit: fn(&ColumnMoments) -> (f64, f64)| moments.iter().map(fit).collect::<Vec<_>>();
-    let pairs = match scale {
+    Ok(match scale {
         Scale::Zscore | Scale::Log1pZscore => from_moments(|moments| (centre(moments), spread_or_zero(moments))),
         Scale::Minmax => from_moments(|moments| (moments.min, moments.max - moments.min)),
         Scale::None => from_moments(|moments| (centre(moments), 1.0)),
@@ -225,8 +249,7 @@ fn fit_scaling(
             let quartiles = quantiles(rows, reading, moments, &[0.25, 0.5, 0.75])?;
             quartiles.chunks_exact(3).map(|quartile| (quartile[1], quartile[2] - quartile[0])).collect()
         }
-    };
-    Ok(pairs.into_iter().map(|(shift, scale)| (shift, nonzero(scale))).collect())
+    })
 }
 
 /// The mean, or the one value there is: a mean of equal values may be off by its rounding.

@@ -219,5 +219,6 @@ pub(crate) fn warnings(best: &Fit, fitted: &Fitted, spec: &KMeansSpec) -> Vec<St
     if fitted.n_dropped > 0 {
         warnings.push(format!("{} rows with a missing value were left out", fitted.n_dropped));
     }
+    warnings.extend_from_slice(&fitted.notes);
     warnings
 }

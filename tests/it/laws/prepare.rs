@@ -170,3 +170,32 @@ fn extreme_numbers_do_not_panic() {
         check_extreme(&[5e-324, 1e-323, -5e-324, 0.0], scale);
     }
 }
+
+/// What a very large value makes of the others is told, or refused.
+#[test]
+fn values_that_would_be_lost_beside_larger_ones_are_refused() {
+    let column = |largest: f64| (0..100).map(f64::from).chain([largest]).collect::<Vec<_>>();
+    let robust = |largest: f64| fit(&Table::new(vec![column(largest)]), Missing::Error, Scale::Robust);
+    assert!(robust(1e6).expect("it can be scaled").notes.is_empty());
+    let notes = robust(1e11).expect("it can be scaled").notes;
+    assert!(notes.len() == 1 && notes[0].contains("`f0`") && notes[0].contains("quartiles"), "{notes:?}");
+    let error = robust(1e14).expect_err("the others would be lost").to_string();
+    assert!(error.contains("column `f0`") && error.contains("2e12 times"), "{error}");
+
+    let weighted = |largest: f64| {
+        let weights = (0..100).map(|row| f64::from(row % 3)).chain([largest]).collect();
+        fit(&Table::new(vec![column(100.0)]).with_weights(weights), Missing::Error, Scale::Zscore)
+    };
+    assert!(weighted(1e5).expect("the weights are kept").notes.is_empty());
+    let notes = weighted(1e8).expect("the weights are kept").notes;
+    assert!(notes.len() == 1 && notes[0].contains("1e-8 of the largest"), "{notes:?}");
+    let error = weighted(1e10).expect_err("they would count as none").to_string();
+    assert!(error.contains("source.weight") && error.contains("1e10") && error.contains("1e0"), "{error}");
+}
+
+#[test]
+fn filled_values_are_counted() {
+    let table = Table::new(vec![vec![1.0, NAN, 3.0, NAN], vec![2.0, 2.0, 5.0, 6.0]]);
+    let notes = fit(&table, Missing::Median, Scale::Zscore).expect("they can be filled").notes;
+    assert_eq!(notes, ["2 missing values of column `f0` were filled with its median"]);
+}

@@ -248,6 +248,7 @@ impl From<&Profile> for proto::ProfileResponse {
             n_kept: block.n_kept,
             columns: block.columns.iter().map(moments).collect(),
             max_weight: block.max_weight,
+            least_weight: block.least_weight,
             unusable: block.unusable.map(unusable),
             digest: block.digest.to_vec(),
         };
@@ -284,6 +285,7 @@ fn profiled_block(block: proto::ProfiledBlock) -> Result<ProfiledBlock, WireErro
         n_kept: block.n_kept,
         columns: block.columns.into_iter().map(moments).collect(),
         max_weight: block.max_weight,
+        least_weight: block.least_weight,
         unusable: block.unusable.map(unusable),
         digest: digest.map_err(|_| WireError::Invalid { field: "blocks.digest", reason: "must have 32 bytes" })?,
     })

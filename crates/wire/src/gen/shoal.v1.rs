@@ -1321,6 +1321,9 @@ pub struct ProfiledBlock {
     /// 32 bytes.
     #[prost(bytes = "vec", tag = "7")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// The smallest one that is not 0.
+    #[prost(double, optional, tag = "8")]
+    pub least_weight: ::core::option::Option<f64>,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Moments {

@@ -1,0 +1,58 @@
+//! What becomes of values that are missing, or very small beside others: told, or refused where it would decide the result.
+
+use crate::answers::Profile;
+use crate::error::ClusteringError;
+use shoal_domain::job::Missing;
+use shoal_domain::prepare::{GRID_BITS, WEIGHT_BITS};
+use shoal_stats::ColumnMoments;
+
+/// What is rounded by less than 2^-12 of itself is not worth a word, ..
+const WORTH_A_WORD: i32 = 12;
+/// .. and what would be rounded by more than 2^-8 is refused.
+const REFUSED: i32 = 8;
+
+/// How many values of which columns were filled.
+pub(crate) fn fill_notes(missing: Missing, raw: &[ColumnMoments], names: &[String]) -> Vec<String> {
+    let filled_with = match missing {
+        Missing::Error | Missing::Drop => return Vec::new(),
+        Missing::Mean => "mean",
+        Missing::Median => "median",
+    };
+    let filled = raw.iter().zip(names).filter(|(moments, _)| moments.n_missing > 0);
+    let note = |(moments, name): (&ColumnMoments, &String)| {
+        let n_missing = moments.n_missing;
+        format!("{n_missing} missing values of column `{name}` were filled with its {filled_with}")
+    };
+    filled.map(note).collect()
+}
+
+/// Columns whose middle half is coarse on the grid that their largest value needs, which is `ratio` times as far away as that
+/// half is wide.
+pub(crate) fn outlier_notes(ratios: &[f64], names: &[String]) -> Result<Vec<String>, ClusteringError> {
+    let mut notes = Vec::new();
+    for (ratio, name) in ratios.iter().zip(names) {
+        if *ratio > libm::ldexp(1.0, GRID_BITS - REFUSED) {
+            return Err(ClusteringError::Outlier { column: name.clone(), ratio: *ratio });
+        }
+        if *ratio > libm::ldexp(1.0, GRID_BITS - WORTH_A_WORD) {
+            notes.push(format!(
+                "the largest value of column `{name}` is {ratio:.0e} times the distance of its quartiles, beside which the \
+                 others were rounded"
+            ));
+        }
+    }
+    Ok(notes)
+}
+
+/// Weights that are coarse on the grid of the largest one.
+pub(crate) fn weight_notes(profile: &Profile) -> Result<Vec<String>, ClusteringError> {
+    let (Some(least), Some(largest)) = (profile.least_weight(), profile.max_weight()) else {
+        return Ok(Vec::new());
+    };
+    if least < libm::ldexp(largest, -WEIGHT_BITS) {
+        return Err(ClusteringError::WeightLost { least, largest });
+    }
+    let is_coarse = least < libm::ldexp(largest, WORTH_A_WORD - WEIGHT_BITS);
+    let note = format!("the smallest weight is {:.0e} of the largest, and was rounded beside it", least / largest);
+    Ok(if is_coarse { vec![note] } else { Vec::new() })
+}
