@@ -48,7 +48,7 @@ impl Disturbed {
     fn start_with(fleet: &Fleet, n_clusters: usize) -> Self {
         let (job, out) = (long_job(fleet, n_clusters), fleet.folder.path().join("disturbed"));
         let client = fleet.client(&["submit", text(&job), "--watch", "--out", text(&out)]);
-        let passes = || client.log().contains("pass 2 of start").then_some(());
+        let passes = || client.log().contains("pass 2 of 1").then_some(());
         wait_for(passes).unwrap_or_else(|| panic!("the job makes no passes: {}", client.log()));
         Self { client, job, out }
     }

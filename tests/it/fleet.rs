@@ -98,7 +98,7 @@ fn clients_take_turns_and_urgent_jobs_come_first() {
     let fleet = Fleet::start_with(&["--running-jobs", "1", "--jobs-per-client", "3"], 1);
     let long = fs::read_to_string(crate::process::repository().join(RETAIL)).expect("the example exists");
     let job = fleet.folder.path().join("long.yaml");
-    let long = long.replace("n_clusters: 4", "n_clusters: 24").replace("n_init: 20", "n_init: 1000");
+    let long = long.replace("n_clusters: 4", "n_clusters: 200").replace("n_init: 20", "n_init: 1000");
     fs::write(&job, long.replace("tol: 1.0e-4", "tol: 0")).expect("writable");
     let submit = |job: &str, client: &str, more: &[&str]| {
         fleet.succeed(&[&["submit", job, "--client", client], more].concat()).trim().to_owned()

@@ -2,7 +2,6 @@
 
 use crate::args::Format;
 use crate::output::{OutFolder, label_writer};
-use crate::progress::ProgressLine;
 use crate::say::say;
 use crate::table;
 use anyhow::{Result, anyhow};
@@ -54,7 +53,7 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// Finds the one that leads; where one is about to, it is waited for.
     pub(crate) async fn find(urls: &[String]) -> Result<Self> {
-        let began = Instant::now();
+        let (began, mut is_told) = (Instant::now(), false);
         loop {
             let (mut waits, mut failed) = (false, None);
             for url in urls {
@@ -70,6 +69,10 @@ impl Coordinator {
             }
             if !waits || began.elapsed() > LEADER_AWAITED {
                 return Err(failed.unwrap_or_else(|| anyhow!("--coordinator: names none")));
+            }
+            if !is_told {
+                eprintln!("no coordinator leads yet, waiting for one");
+                is_told = true;
             }
             tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
         }
@@ -138,7 +141,10 @@ impl Coordinator {
                     return Err(self.failed(&status));
                 }
                 (_, ended) => {
-                    let since = *broken_since.get_or_insert_with(Instant::now);
+                    let since = *broken_since.get_or_insert_with(|| {
+                        eprintln!("the coordinator is gone, waiting for it or another one");
+                        Instant::now()
+                    });
                     if followed.last_event > n_seen {
                         broken_since = None;
                     } else if since.elapsed() > COORDINATOR_AWAITED {
@@ -243,38 +249,5 @@ impl Coordinator {
             Format::Table => say(&table::render(&report))?,
         }
         Ok(())
-    }
-}
-
-/// Shows an event on the progress line, or as a line of text where stderr is not a terminal: a log is made of lines.
-pub(crate) fn show_event(line: &ProgressLine, event: &JobEvent) {
-    if !line.is_shown() {
-        if let Some(text) = event_text(event) {
-            eprintln!("{text}");
-        }
-        return;
-    }
-    match &event.event {
-        Some(job_event::Event::State(_) | job_event::Event::Phase(_)) => {
-            line.note(&event_text(event).unwrap_or_default());
-        }
-        Some(job_event::Event::Pass(pass)) => line.pass(&(*pass).into()),
-        Some(job_event::Event::Silhouette(silhouette)) => line.silhouette(silhouette.n_done, silhouette.n_rows),
-        None => {}
-    }
-}
-
-fn event_text(event: &JobEvent) -> Option<String> {
-    match event.event.as_ref()? {
-        job_event::Event::State(state) => {
-            let name = JobState::try_from(*state).unwrap_or_default().as_str_name();
-            Some(format!("state {}", name.trim_start_matches("JOB_STATE_").to_lowercase()))
-        }
-        job_event::Event::Phase(phase) => Some(format!("phase {phase}")),
-        job_event::Event::Pass(pass) => {
-            let (n_iter, start) = (pass.n_iter, pass.start + 1);
-            Some(format!("pass {n_iter} of start {start}: inertia {:.6}, shift {:.3e}", pass.inertia, pass.shift))
-        }
-        job_event::Event::Silhouette(_) => None,
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod device;
 mod environment;
+mod followed;
 mod in_process;
 mod job_file;
 mod local;
@@ -22,9 +23,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// Object stores tell of every attempt that they make again.
+const DEFAULT_LOG: &str = "info,object_store=warn";
+
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
-    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(colours).with_target(false).init();

@@ -33,6 +33,11 @@ impl OutFolder {
         Ok(BufWriter::new(file))
     }
 
+    /// An error of writing a file, with its name.
+    pub(crate) fn write_error(&self, name: &str, error: impl std::fmt::Display) -> anyhow::Error {
+        anyhow!("{}: {error}", self.folder.join(name).display())
+    }
+
     /// Brings a file to disk.
     pub(crate) fn finish(&self, file: BufWriter<File>) -> Result<()> {
         let write_error = |error: std::io::Error| anyhow!("{}: {error}", self.folder.display());
@@ -43,7 +48,7 @@ impl OutFolder {
     /// Writes a whole file.
     pub(crate) fn write_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut file = self.file(name)?;
-        file.write_all(bytes)?;
+        file.write_all(bytes).map_err(|error| self.write_error(name, error))?;
         self.finish(file)
     }
 

@@ -9,6 +9,10 @@ use std::fmt::Write;
 /// A feature whose segment mean is less than this many standard deviations from everybody's is not worth a word.
 const WORTH_A_WORD: f64 = 0.25;
 
+/// Features and phrases that a line has room for.
+const FEATURES_SHOWN: usize = 8;
+const PHRASES_SHOWN: usize = 5;
+
 /// Renders the report.
 pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -62,14 +66,15 @@ fn by_size(report: &Report) -> Vec<&Segment> {
 
 fn segment_table(text: &mut String, report: &Report) {
     let mut header = vec!["segment".to_owned(), "customers".to_owned(), "share".to_owned()];
-    header.extend(report.features.iter().map(|feature| format!("mean {feature}")));
+    let columns = shown_columns(report);
+    header.extend(columns.iter().map(|column| format!("mean {}", report.features[*column])));
     header.push("silhouette".to_owned());
     let mut rows = vec![header];
     for segment in by_size(report) {
         let share = format!("{:.1} %", segment.share * 100.0);
         let mut row = vec![segment.label.to_string(), grouped(segment.size), share];
-        let means = (0..report.n_features).map(|column| match segment.mean.get(column) {
-            Some(mean) => number(*mean, largest_mean(report, column)),
+        let means = columns.iter().map(|column| match segment.mean.get(*column) {
+            Some(mean) => number(*mean, largest_mean(report, *column)),
             None => "-".to_owned(),
         });
         row.extend(means);
@@ -77,6 +82,27 @@ fn segment_table(text: &mut String, report: &Report) {
         rows.push(row);
     }
     aligned(text, &rows);
+    let n_hidden = report.n_features - columns.len();
+    if n_hidden > 0 {
+        let _ = writeln!(
+            text,
+            "  the means of {n_hidden} more features, which set the segments less apart, are in the report"
+        );
+    }
+}
+
+/// The columns that set segments apart most, in their order.
+fn shown_columns(report: &Report) -> Vec<usize> {
+    let furthest = |column: &usize| {
+        let apart = report.segments.iter().flat_map(|segment| &segment.apart);
+        let of_column = apart.filter(|apart| apart.feature == report.features[*column]);
+        of_column.fold(0.0, |furthest: f64, apart| furthest.max(apart.z.abs()))
+    };
+    let mut columns: Vec<(f64, usize)> = (0..report.n_features).map(|column| (furthest(&column), column)).collect();
+    columns.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+    let mut columns: Vec<usize> = columns.into_iter().take(FEATURES_SHOWN).map(|(_, column)| column).collect();
+    columns.sort_unstable();
+    columns
 }
 
 /// Writes rows of equally many cells, texts of which the last may be long.
@@ -114,7 +140,12 @@ fn what_sets_apart(segment: &Segment) -> String {
             None => format!("{} {deviations} from the average", apart.feature),
         }
     };
-    let told: Vec<String> = segment.apart.iter().filter(|apart| apart.z.abs() >= WORTH_A_WORD).map(phrase).collect();
+    let worth_a_word = segment.apart.iter().filter(|apart| apart.z.abs() >= WORTH_A_WORD);
+    let mut told: Vec<String> = worth_a_word.clone().take(PHRASES_SHOWN).map(phrase).collect();
+    let n_more = worth_a_word.count() - told.len();
+    if n_more > 0 {
+        told.push(format!("and {n_more} more"));
+    }
     if told.is_empty() { "close to the average in every feature".to_owned() } else { told.join(", ") }
 }
 

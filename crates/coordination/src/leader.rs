@@ -64,7 +64,7 @@ impl Leader {
     /// Waits until nobody leads, and leads. `name` is what others read under [`LEADER`]; the lease lasts `ttl`, or what the store
     /// makes of it. A store that does not answer is asked again and again; any other error is returned.
     pub async fn campaign(store: Arc<dyn Store>, name: &str, ttl: Duration) -> Result<Self, StoreError> {
-        let mut rival = None;
+        let (mut rival, mut told) = (None, None);
         loop {
             match store.get(LEADER).await {
                 Ok(Some(leader)) => {
@@ -77,9 +77,9 @@ impl Leader {
                 Ok(None) => match Self::try_to_lead(&store, name, ttl).await {
                     Ok(Some(leader)) => return Ok(leader),
                     Ok(None) => {}
-                    Err(error) => pause_after(error).await?,
+                    Err(error) => pause_after(error, &mut told).await?,
                 },
-                Err(error) => pause_after(error).await?,
+                Err(error) => pause_after(error, &mut told).await?,
             }
         }
     }
@@ -204,12 +204,16 @@ async fn renew(term: Arc<Term>) {
     }
 }
 
-/// Waits where it may help.
-async fn pause_after(error: StoreError) -> Result<(), StoreError> {
+/// Waits where it may help. What was told last is not told again.
+async fn pause_after(error: StoreError, told: &mut Option<String>) -> Result<(), StoreError> {
     if !error.is_passing() {
         return Err(error);
     }
-    warn!(%error, "cannot campaign yet, trying again");
+    let text = error.to_string();
+    if told.as_ref() != Some(&text) {
+        warn!(error = text, "cannot campaign yet, trying again");
+        *told = Some(text);
+    }
     sleep(RETRY_PAUSE).await;
     Ok(())
 }

@@ -36,7 +36,13 @@ pub struct WorkerIdentity {
 /// Why a worker could not join.
 #[derive(Debug, Error)]
 pub enum MembershipError {
-    /// The coordinator's URL is none, or it refuses this worker.
+    /// The coordinator's URL is none.
+    #[error("--coordinator: {}", status.message())]
+    Url {
+        /// What is wrong with it.
+        status: Status,
+    },
+    /// The coordinator refuses this worker.
     #[error("the coordinator {url} refuses this worker: {}", one_line(status))]
     Refused {
         /// The coordinator.
@@ -65,7 +71,7 @@ impl Coordinators {
     fn new(urls: &[String]) -> Result<Self, MembershipError> {
         let clients = urls.iter().map(|url| match channel(url) {
             Ok(channel) => Ok(FleetClient::new(channel)),
-            Err(status) => Err(MembershipError::Refused { url: url.clone(), status }),
+            Err(status) => Err(MembershipError::Url { status }),
         });
         Ok(Self { urls: urls.to_vec(), clients: clients.collect::<Result<_, _>>()?, current: 0 })
     }

@@ -1,7 +1,8 @@
 //! `shoal jobs`: list, get, watch, cancel.
 
 use crate::args::{Format, JobArguments, JobsCommand};
-use crate::client::{Coordinator, show_event};
+use crate::client::Coordinator;
+use crate::followed::Followed;
 use crate::progress::ProgressLine;
 use crate::say::say;
 use crate::table::aligned_left;
@@ -68,7 +69,8 @@ async fn watch(arguments: &JobArguments) -> Result<()> {
     let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
     let progress = ProgressLine::new();
     progress.begin(&arguments.job, None);
-    let watched = coordinator.watch(&arguments.job, false, |event| show_event(&progress, event)).await;
+    let mut followed = Followed::on(progress.clone());
+    let watched = coordinator.watch(&arguments.job, false, |event| followed.show(event)).await;
     progress.finish();
     watched?;
     coordinator.deliver(&arguments.job, None, arguments.output).await

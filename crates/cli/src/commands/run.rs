@@ -14,6 +14,8 @@ use shoal_wire::documents::to_bytes;
 use shoal_wire::labels::{SilhouetteColumn, label_batch, label_schema};
 use std::io::Write;
 
+const LABELS: &str = "labels.parquet";
+
 /// Runs the job, writes its files and prints its report.
 pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let mut run = InProcess::open(&arguments.job, &arguments.compute)?;
@@ -26,7 +28,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     run.observer.phase("labels", Some(segmentation.model.n_samples + segmentation.model.n_dropped));
     let row_silhouettes = segmentation.row_silhouettes.take();
     let silhouettes = SilhouetteColumn::new(spec.validate.row_silhouettes, row_silhouettes);
-    let labels = write_labels(out.file("labels.parquet")?, &run.rows, &segmentation, silhouettes)?;
+    let file = out.file(LABELS)?;
+    let cannot_write = |error: &dyn std::fmt::Display| out.write_error(LABELS, error);
+    let labels = write_labels(file, &cannot_write, &run.rows, &segmentation, silhouettes)?;
     out.finish(labels)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ran_on = RanOn { mode: "local".to_owned(), devices: vec![run.device], version };
@@ -47,6 +51,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
 
 fn write_labels<W: Write + Send>(
     file: W,
+    cannot_write: &dyn Fn(&dyn std::fmt::Display) -> anyhow::Error,
     rows: &FileRows,
     segmentation: &Segmentation,
     mut silhouettes: SilhouetteColumn,
@@ -56,7 +61,8 @@ fn write_labels<W: Write + Send>(
     let preparation = &segmentation.model.preparation;
     rows.label(preparation, &segmentation.centroids, |source, labels| {
         let batch = label_batch(&id, &source.ids, labels).and_then(|batch| silhouettes.put_beside(&batch));
-        writer.write(&batch.map_err(ClusteringError::rows)?).map_err(ClusteringError::rows)
+        let batch = batch.map_err(ClusteringError::rows)?;
+        writer.write(&batch).map_err(|error| ClusteringError::rows(cannot_write(&error).to_string()))
     })?;
-    Ok(writer.into_inner()?)
+    writer.into_inner().map_err(|error| cannot_write(&error))
 }

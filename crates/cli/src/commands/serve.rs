@@ -21,9 +21,10 @@ const RECORDS_FILE: &str = "records.redb";
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> {
+    // First: where another one listens no folder is made.
+    let listener = listen(arguments.listen).await?;
     let storage = Storage::open(&arguments.data, &store_options()).map_err(|error| anyhow!("--data: {error}"))?;
     let store = store(arguments, &storage)?;
-    let listener = listen(arguments.listen).await?;
     let address = listener.local_addr()?;
     info!(%address, "coordinator listens");
     if let Some(path) = &arguments.address_file {

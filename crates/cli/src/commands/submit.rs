@@ -1,8 +1,9 @@
 //! `shoal submit`: a job, and the rows it needs, to a coordinator.
 
 use crate::args::{Reader, SubmitArguments};
-use crate::client::{Coordinator, show_event};
+use crate::client::Coordinator;
 use crate::environment::{process_number, store_options};
+use crate::followed::Followed;
 use crate::job_file;
 use crate::progress::ProgressLine;
 use crate::say::say;
@@ -56,7 +57,8 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     if !line.is_shown() {
         eprintln!("{name}");
     }
-    let watched = coordinator.watch(&name, true, |event| show_event(&line, event)).await;
+    let mut followed = Followed::on(line.clone());
+    let watched = coordinator.watch(&name, true, |event| followed.show(event)).await;
     line.finish();
     watched?;
     coordinator.deliver(&name, arguments.out.as_deref(), arguments.output).await
