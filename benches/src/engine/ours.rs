@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use shoal_clustering::cpu::{CpuDevice, squared_distance};
 use shoal_clustering::kmeans::{Fit, FitParams, Lloyd, Progress, Start, fit};
 use shoal_clustering::silhouette::{Mode, silhouette};
-use shoal_clustering::{Device, Partial, Shard};
+use shoal_clustering::{Device, Event, Observer, Partial, Phase, Shard};
 use shoal_domain::Centroids;
 use shoal_domain::job::Init;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Sets of centroids that have nothing to do with each other, for passes that no earlier one helps.
@@ -174,7 +175,7 @@ fn run_solve(
     settings: &Settings,
 ) -> Result<Value> {
     let shift_squared_max = 1e-4 * mean_variance(data, shape);
-    let solve = |seed: u64| -> Result<(f64, Fit)> {
+    let solve = |seed: u64| -> Result<(f64, f64, Fit)> {
         let shard = load()?;
         let params = FitParams {
             n_clusters: shape.n_clusters,
@@ -186,14 +187,16 @@ fn run_solve(
             weight_unit: data.preparation().weight_unit(),
         };
         let began = Instant::now();
-        let fit = fit(shard.as_ref(), &params, &mut ())?;
-        Ok((began.elapsed().as_secs_f64(), fit))
+        let mut seeding = Seeding { began, seconds: 0.0 };
+        let fit = fit(shard.as_ref(), &params, &mut seeding)?;
+        Ok((began.elapsed().as_secs_f64(), seeding.seconds, fit))
     };
-    let mut seconds = Vec::new();
-    let (_, mut found) = solve(0)?;
+    let (mut seconds, mut seeding_seconds) = (Vec::new(), Vec::new());
+    let (.., mut found) = solve(0)?;
     for _ in 0..settings.repeats {
-        let (elapsed, fit) = solve(0)?;
+        let (elapsed, seeding, fit) = solve(0)?;
         seconds.push(elapsed);
+        seeding_seconds.push(seeding);
         found = fit;
     }
     Ok(json!({
@@ -201,9 +204,25 @@ fn run_solve(
         "seed": 0,
         "n_iter": found.n_iter,
         "seconds": seconds,
+        "seeding_seconds": seeding_seconds,
         "peak_rss_bytes": peak_rss_bytes()?,
         "inertia": found.partial.inertia.value(),
     }))
+}
+
+/// Takes the time until the passes begin.
+struct Seeding {
+    began: Instant,
+    seconds: f64,
+}
+
+impl Observer for Seeding {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
+        if let Event::Phase(Phase::Fit) = event {
+            self.seconds = self.began.elapsed().as_secs_f64();
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Of all features, which the tolerance is relative to. A job knows it before it clusters.

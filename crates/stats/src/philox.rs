@@ -36,6 +36,9 @@ fn philox4x32_10_lanes<const N: usize>(mut counters: [[u32; N]; 4], mut key: [u3
     counters
 }
 
+/// Blocks that are computed together.
+const PAIRS: usize = 8;
+
 /// A stream of random numbers with one number for each row of the data set.
 ///
 /// Because the number depends on seed, stream and row alone, it does not matter which worker holds the row or when it
@@ -51,18 +54,25 @@ pub struct RandomStream {
 impl RandomStream {
     /// A number strictly between 0 and 1, one of 2^53 equally likely ones.
     pub fn uniform(self, row: u64) -> f64 {
-        let counter = [row as u32, (row >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
+        let pair = row / 2;
+        let counter = [pair as u32, (pair >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         let bits = philox4x32_10(counter, [self.seed as u32, (self.seed >> 32) as u32]);
-        uniform(bits[0], bits[1])
+        // A block has 128 bits, enough for two rows.
+        if row.is_multiple_of(2) { uniform(bits[0], bits[1]) } else { uniform(bits[2], bits[3]) }
     }
 
-    /// The numbers of several rows, as [`RandomStream::uniform`] gives them one by one.
+    /// The numbers of sixteen rows from `first` on, which is even, as [`RandomStream::uniform`] gives them one by one.
     #[inline(always)]
-    pub fn uniforms<const N: usize>(self, rows: [u64; N]) -> [f64; N] {
-        let (low, high) = (rows.map(|row| row as u32), rows.map(|row| (row >> 32) as u32));
-        let counters = [low, high, [self.stream as u32; N], [(self.stream >> 32) as u32; N]];
+    pub fn uniforms_from(self, first: u64) -> [f64; 2 * PAIRS] {
+        let pairs: [u64; PAIRS] = std::array::from_fn(|pair| (first / 2).wrapping_add(pair as u64));
+        let (low, high) = (pairs.map(|pair| pair as u32), pairs.map(|pair| (pair >> 32) as u32));
+        let counters = [low, high, [self.stream as u32; PAIRS], [(self.stream >> 32) as u32; PAIRS]];
         let bits = philox4x32_10_lanes(counters, [self.seed as u32, (self.seed >> 32) as u32]);
-        std::array::from_fn(|lane| uniform(bits[0][lane], bits[1][lane]))
+        let number = |lane: usize| {
+            let (pair, half) = (lane / 2, 2 * (lane % 2));
+            uniform(bits[half][pair], bits[half + 1][pair])
+        };
+        std::array::from_fn(number)
     }
 
     /// When row `row` arrives in an exponential race: exponential with rate `weight`, so that the row which arrives
@@ -96,8 +106,10 @@ mod tests {
     #[test]
     fn many_at_once_are_the_same_numbers() {
         let stream = RandomStream { seed: u64::MAX - 5, stream: 1 << 40 };
-        let rows: [u64; 7] = [0, 1, 2, 1 << 31, 1 << 32, u64::MAX, 77];
-        assert_eq!(stream.uniforms(rows), rows.map(|row| stream.uniform(row)));
+        for first in [0, 2, 1_024, (1 << 32) - 6, 1 << 33, u64::MAX - 15] {
+            let one_by_one: [f64; 16] = std::array::from_fn(|lane| stream.uniform(first + lane as u64));
+            assert_eq!(stream.uniforms_from(first), one_by_one);
+        }
     }
 
     #[test]

@@ -102,23 +102,29 @@ fn batches_end_near_where_lloyd_rests_after_fewer_passes_over_all_rows() {
         units: fitted.preparation.units(),
         weight_unit: fitted.preparation.weight_unit(),
     };
-    let seeded = || Start::Seeded { init: Init::Parallel, n_init: 1, seed: 3 };
+    let seeded = |seed| Start::Seeded { init: Init::Parallel, n_init: 1, seed };
     let solve = |params: &FitParams| -> (Fit, Passes) {
         let mut passes = Passes::default();
         (fit(shard.as_ref(), params, &mut passes).expect("the rows are there"), passes)
     };
-    let (by_batches, passes) = solve(&params(Some(500), seeded()));
-    // Batches of 640 and 2,560 rows.
-    assert!(passes.batches == 2 && passes.in_batches > 2, "{} {}", passes.batches, passes.in_batches);
-    assert_eq!(by_batches.n_iter, passes.over_all);
     let inertia = |fit: &Fit| fit.partial.inertia.value();
-    let (from_there, _) = solve(&params(None, Start::From(by_batches.centroids.clone())));
-    let ratio = inertia(&by_batches) / inertia(&from_there);
-    assert!(by_batches.converged && (1.0..1.002).contains(&ratio), "{ratio}");
-    let (by_lloyd, passes) = solve(&params(None, seeded()));
-    assert!(passes.batches == 0 && by_batches.n_iter < by_lloyd.n_iter, "{} {}", by_batches.n_iter, by_lloyd.n_iter);
-    let ratio = inertia(&by_batches) / inertia(&by_lloyd);
-    assert!(ratio < 1.01, "{ratio}");
+    // A single start may be lucky in one way and not in the other.
+    let (mut n_by_batches, mut n_by_lloyd) = (0, 0);
+    for seed in 0..5 {
+        let (by_batches, passes) = solve(&params(Some(500), seeded(seed)));
+        // Batches of 640 and 2,560 rows.
+        assert!(passes.batches == 2 && passes.in_batches > 2, "{} {}", passes.batches, passes.in_batches);
+        assert_eq!(by_batches.n_iter, passes.over_all);
+        let (from_there, _) = solve(&params(None, Start::From(by_batches.centroids.clone())));
+        let ratio = inertia(&by_batches) / inertia(&from_there);
+        assert!(by_batches.converged && (1.0..1.002).contains(&ratio), "{ratio}");
+        let (by_lloyd, passes) = solve(&params(None, seeded(seed)));
+        assert_eq!(passes.batches, 0);
+        let ratio = inertia(&by_batches) / inertia(&by_lloyd);
+        assert!(ratio < 1.01, "{ratio}");
+        (n_by_batches, n_by_lloyd) = (n_by_batches + by_batches.n_iter, n_by_lloyd + by_lloyd.n_iter);
+    }
+    assert!(n_by_batches < n_by_lloyd, "{n_by_batches} passes, {n_by_lloyd} without batches");
 }
 
 #[test]

@@ -120,8 +120,9 @@ fn processors_of_other_kinds_find_the_same() {
     let numbers =
         [Some(segmentation.model.inertia), scores.silhouette, scores.davies_bouldin, scores.calinski_harabasz];
     numbers.iter().flatten().for_each(|value| _ = hasher.update(&value.to_bits().to_le_bytes()));
-    // Found by x86-64 with AVX2 and without, and by aarch64 with NEON and without, which was emulated by QEMU.
-    assert_eq!(hasher.finalize().to_hex().as_str(), "bb0434ec5f525ee36a3c23c0e671061c73d9c84bfc4bb4cfc514fe5c459748fa");
+    // Found by x86-64 with AVX2 and without. What aarch64 had found, with NEON and without, emulated by QEMU, was equal too, until
+    // two rows came to share a block of random numbers; it was not started again since.
+    assert_eq!(hasher.finalize().to_hex().as_str(), "7e4718e26c361b0d1c583b45d166c20c289933207cea298e8cde74929b204548");
 }
 
 /// A column that is unkind in one way or another: steps that make ties, an offset, orders of magnitude, gaps.

@@ -129,7 +129,11 @@ impl Kernel for Race<'_> {
         let n_rows = block.n_rows();
         for first in (0..n_rows).step_by(TOGETHER) {
             let row = |lane: usize| block.data_set_row((first + lane).min(n_rows - 1));
-            let uniforms: [f64; TOGETHER] = draw.stream.uniforms(std::array::from_fn(row));
+            let uniforms: [f64; TOGETHER] = match block.kept() {
+                None if row(0).is_multiple_of(2) => draw.stream.uniforms_from(row(0)),
+                // Rows that were left out leave gaps.
+                _ => std::array::from_fn(|lane| draw.stream.uniform(row(lane))),
+            };
             for (row_idx, uniform) in (first..n_rows).zip(uniforms) {
                 let weight = if draw.ignore_weights { 1.0 } else { block.weight(row_idx) as f64 };
                 let chance = weight * squares.map_or(1.0, |squares| squares[row_idx]);
