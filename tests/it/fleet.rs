@@ -138,6 +138,20 @@ fn a_worker_refuses_what_does_not_fit_into_its_memory() {
     assert!(line.contains("--memory"), "{line}");
 }
 
+#[test]
+fn customers_with_several_rows_are_told() {
+    let fleet = Fleet::start(1);
+    let [rows, job, here, there] = ["rows.csv", "job.yaml", "here", "there"].map(|name| fleet.folder.path().join(name));
+    let lines = (0..3_000).map(|row| format!("c{},{},{}\n", row % 2_998, row % 7, row % 11));
+    fs::write(&rows, lines.fold("id,a,b\n".to_owned(), |text, line| text + &line)).expect("the folder is writable");
+    let spec = format!("source: {{ path: {}, id: id, features: [a, b] }}\nkmeans: {{ n_clusters: 2 }}\n", text(&rows));
+    fs::write(&job, spec).expect("the folder is writable");
+    let printed = succeed(&["run", text(&job), "--out", text(&here)]);
+    assert!(printed.contains("note: 2 rows have the id of another row"), "{printed}");
+    fleet.succeed(&["submit", text(&job), "--watch", "--out", text(&there)]);
+    same_file(&here, &there, "model.json");
+}
+
 /// There is room for one job's rows at a time.
 #[test]
 fn rows_of_jobs_that_have_ended_make_room_and_can_be_deleted() {

@@ -60,6 +60,10 @@ impl Rows for MemoryRows {
         &self.features
     }
 
+    fn n_repeated_ids(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {
         let of_worker = |worker: &Worker| {
             let blocks = worker.blocks.iter().map(|block| (block.id(), reading.profile(block)));

@@ -14,7 +14,7 @@ use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Merge, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery};
 use shoal_wire::blocks::{BlockCutter, BlockError, DataSetSchema, SourceBlock};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_stream::StreamExt;
@@ -46,6 +46,8 @@ pub(crate) struct FileRows {
     runtime: Handle,
     /// Told the number of rows of each block that is read.
     on_rows: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Rows whose id another row had before, as the first reading has found.
+    n_repeated_ids: Arc<Mutex<Option<u64>>>,
     /// What the first reading found. A mutex since questions come by shared reference; nothing waits for it.
     first: Mutex<FirstReading>,
 }
@@ -68,7 +70,8 @@ impl FileRows {
         let path = spec.path.clone();
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
         let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
-        Ok(Self { source: Arc::new(source), path, schema, machine, runtime, on_rows, first: Mutex::default() })
+        let (source, n_repeated_ids, first) = (Arc::new(source), Arc::default(), Mutex::default());
+        Ok(Self { source, path, schema, machine, runtime, on_rows, n_repeated_ids, first })
     }
 
     pub(crate) fn schema(&self) -> &DataSetSchema {
@@ -79,10 +82,14 @@ impl FileRows {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Result<SourceBlock, LocalError>> + use<> {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
         let (source, schema, path) = (self.source.clone(), self.schema.clone(), self.path.clone());
+        let (n_repeated_ids, is_first) = (self.n_repeated_ids.clone(), !self.first().is_complete);
         let reader = self.runtime.spawn(async move {
             let failed = |source| LocalError::Block { path: path.clone(), source };
             let read = async {
                 let mut cutter = BlockCutter::new(schema).map_err(failed)?;
+                if is_first {
+                    cutter = cutter.counting_ids();
+                }
                 let mut batches = source.batches().await?;
                 while let Some(batch) = batches.next().await {
                     for block in cutter.push(batch.map_err(|error| source.read_error(error))?).map_err(failed)? {
@@ -92,7 +99,11 @@ impl FileRows {
                         }
                     }
                 }
-                cutter.finish().map_err(failed)
+                let last = cutter.finish().map_err(failed)?;
+                if is_first {
+                    *n_repeated_ids.lock().unwrap_or_else(PoisonError::into_inner) = cutter.n_repeated_ids();
+                }
+                Ok(last)
             };
             let last = match read.await {
                 Ok(last) => last.map(Ok),
@@ -146,9 +157,13 @@ impl FileRows {
         Ok(())
     }
 
+    fn first(&self) -> MutexGuard<'_, FirstReading> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Compares a batch with the first reading; an empty batch is the end, which must be where it was.
     fn check_unchanged(&self, batch: &[SourceBlock], n_blocks: usize) -> Result<(), LocalError> {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first();
         let changed = |block| LocalError::Changed { path: self.path.clone(), block };
         for block in batch {
             let (id, digest) = (block.raw.id(), block.raw.digest());
@@ -187,6 +202,10 @@ impl FileRows {
 impl Rows for FileRows {
     fn features(&self) -> &FeatureNames {
         &self.schema.features
+    }
+
+    fn n_repeated_ids(&self) -> Option<u64> {
+        *self.n_repeated_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {

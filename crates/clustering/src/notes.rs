@@ -11,6 +11,16 @@ const WORTH_A_WORD: i32 = 12;
 /// .. and what would be rounded by more than 2^-8 is refused.
 const REFUSED: i32 = 8;
 
+/// Whether customers have several rows.
+pub(crate) fn id_note(n_repeated: Option<u64>) -> Option<String> {
+    match n_repeated {
+        Some(0) => None,
+        Some(1) => Some("1 row has the id of another row; each row was clustered by itself".to_owned()),
+        Some(n) => Some(format!("{n} rows have the id of another row; each row was clustered by itself")),
+        None => Some("there are so many rows that nobody looked whether ids are there twice".to_owned()),
+    }
+}
+
 /// How many values of which columns were filled.
 pub(crate) fn fill_notes(missing: Missing, raw: &[ColumnMoments], names: &[String]) -> Vec<String> {
     let filled_with = match missing {

@@ -21,6 +21,9 @@ pub trait Rows {
     /// For each query, how many values have each next digit.
     fn count_digits(&self, reading: &Reading, queries: &[DigitQuery]) -> Result<DigitCounts, ClusteringError>;
 
+    /// Rows whose id another row has too, once they were profiled; none where that is not known.
+    fn n_repeated_ids(&self) -> Option<u64>;
+
     /// Prepares every block and keeps the result where it can be asked again and again.
     fn prepare(&self, preparation: &Preparation) -> Result<Box<dyn Shard + '_>, ClusteringError>;
 

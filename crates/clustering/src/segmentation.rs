@@ -3,6 +3,7 @@
 use crate::dispersion::{Dispersion, dispersion};
 use crate::error::ClusteringError;
 use crate::kmeans::{Checkpoint, Fit, FitParams, Start, fit, resume};
+use crate::notes::id_note;
 use crate::observer::{Event, Observer, Phase, emit};
 use crate::prepare::{Fitted, fit_preparation};
 use crate::questions::{Rows, Shard};
@@ -98,7 +99,8 @@ pub(crate) fn make_ready<'a>(
     observer: &mut dyn Observer,
 ) -> Result<Ready<'a>, ClusteringError> {
     emit(observer, Event::Phase(Phase::Profile))?;
-    let fitted = fit_preparation(rows, spec)?;
+    let mut fitted = fit_preparation(rows, spec)?;
+    fitted.notes.extend(id_note(rows.n_repeated_ids()));
     if n_clusters as u64 > fitted.n_samples {
         return Err(ClusteringError::TooFewRows { n_clusters, n_samples: fitted.n_samples });
     }

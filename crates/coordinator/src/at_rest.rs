@@ -29,7 +29,7 @@ impl AtRest {
         let name = self.name_of(number);
         let mut placement = Placement::start(&name, number, self.schema.clone(), members.clone(), None)?;
         let placed = match self.send(blocks, &mut placement).await {
-            Ok(()) => placement.finish(0).await,
+            Ok(()) => placement.finish(None).await,
             Err(error) => Err(error),
         };
         if placed.is_err() {

@@ -7,7 +7,7 @@ use crate::members::Members;
 use crate::placed::Placed;
 use crate::placement::Placement;
 use shoal_coordination::{Leader, Write};
-use shoal_storage::Storage;
+use shoal_storage::{RowCounts, Storage};
 use shoal_wire::blocks::DataSetSchema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,10 +158,10 @@ impl DataSets {
         &self,
         mut placement: Placement,
         schema: DataSetSchema,
-        n_rows: u64,
+        counts: RowCounts,
     ) -> Result<Arc<DataSet>, FleetError> {
         let (name, members) = (placement.name().to_owned(), placement.members());
-        let added = self.finish(&mut placement, schema, n_rows).await;
+        let added = self.finish(&mut placement, schema, counts).await;
         if added.is_err() {
             placement.break_off().await;
             release(members, "", &name).await;
@@ -173,15 +173,16 @@ impl DataSets {
         &self,
         placement: &mut Placement,
         schema: DataSetSchema,
-        n_rows: u64,
+        counts: RowCounts,
     ) -> Result<Arc<DataSet>, FleetError> {
         let (name, began) = (placement.name().to_owned(), placement.began());
-        let (holders, Some(manifest)) = placement.finish(n_rows).await? else {
+        let (holders, Some(manifest)) = placement.finish(Some(counts)).await? else {
             unreachable!("a new data set is written to storage")
         };
         let number = manifest.number;
         let at_rest = AtRest { home: self.home.clone(), name: name.clone(), schema: schema.clone(), manifest };
         let placed = Placed::new(at_rest, holders);
+        let n_rows = counts.n_rows;
         let added = self.add(DataSet { name, schema, n_rows, placed_in: began.elapsed(), placed }).await?;
         // Only from here on it is one: the next leader removes what has a mark.
         if let Err(error) = self.leader.write(&[unmark(number)]).await {

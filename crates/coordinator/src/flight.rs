@@ -18,6 +18,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use shoal_domain::BlockId;
+use shoal_storage::RowCounts;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::flight::{DecodedPayload, Incoming, client, encode, status_of};
 use shoal_wire::labels::{SilhouetteColumn, label_schema};
@@ -59,7 +60,7 @@ impl RowsFlight {
         let schema = DataSetSchema::new(schema, put.has_weight).map_err(|error| error.to_status())?;
         let mut placement = self.data_sets.start(schema.clone()).await.map_err(|error| error.to_status())?;
         match spread(incoming, &mut placement).await {
-            Ok(n_rows) => self.data_sets.commit(placement, schema, n_rows).await.map_err(|error| error.to_status()),
+            Ok(counts) => self.data_sets.commit(placement, schema, counts).await.map_err(|error| error.to_status()),
             Err(status) => {
                 placement.break_off().await;
                 Err(status)
@@ -91,7 +92,7 @@ impl RowsFlight {
 }
 
 /// Sends what comes on to the workers. Returns the rows once the end marker has confirmed them.
-async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<u64, Status> {
+async fn spread(incoming: &mut Incoming, placement: &mut Placement) -> Result<RowCounts, Status> {
     let mut spreader = Spreader::new(placement).map_err(|error| error.to_status())?;
     let mut end = None;
     while let Some(message) = incoming.next().await? {

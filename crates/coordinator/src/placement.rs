@@ -8,7 +8,7 @@ use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
-use shoal_storage::{DataSetWriter, Manifest};
+use shoal_storage::{DataSetWriter, Manifest, RowCounts};
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
 use shoal_wire::flight::{client, encode};
 use shoal_wire::proto::{BlockMetadata, BlocksReceipt, PutBlocks};
@@ -89,14 +89,18 @@ impl Placement {
         lane.fail(status, self.writer.is_some())
     }
 
-    /// Ends all streams and waits until every worker has confirmed its blocks, and storage the data set of `n_rows` rows.
-    pub(crate) async fn finish(&mut self, n_rows: u64) -> Result<(Vec<Holder>, Option<Manifest>), FleetError> {
+    /// Ends all streams and waits until every worker has confirmed its blocks, and storage, where the blocks go
+    /// there too, the data set of so many rows.
+    pub(crate) async fn finish(
+        &mut self,
+        counts: Option<RowCounts>,
+    ) -> Result<(Vec<Holder>, Option<Manifest>), FleetError> {
         let is_written = self.writer.is_some();
         let finishing = self.lanes.iter_mut().map(|lane| lane.finish(&self.schema, is_written));
         futures::future::join_all(finishing).await.into_iter().collect::<Result<(), FleetError>>()?;
-        let manifest = match &mut self.writer {
-            Some(writer) => Some(writer.commit(n_rows, &self.schema).await?),
-            None => None,
+        let manifest = match (&mut self.writer, counts) {
+            (Some(writer), Some(counts)) => Some(writer.commit(counts, &self.schema).await?),
+            _ => None,
         };
         let has_blocks = |holder: &Holder| !holder.blocks.is_empty();
         let holders = self.lanes.iter().filter(|lane| !lane.is_lost).map(|lane| lane.holder.clone());
@@ -212,7 +216,7 @@ pub(crate) struct Spreader<'a> {
 
 impl<'a> Spreader<'a> {
     pub(crate) fn new(placement: &'a mut Placement) -> Result<Self, FleetError> {
-        Ok(Self { cutter: BlockCutter::new(placement.schema.clone())?, placement, n_rows: 0 })
+        Ok(Self { cutter: BlockCutter::new(placement.schema.clone())?.counting_ids(), placement, n_rows: 0 })
     }
 
     /// Rows that have come so far.
@@ -229,13 +233,13 @@ impl<'a> Spreader<'a> {
     }
 
     /// Sends the last block.
-    pub(crate) async fn finish(self) -> Result<u64, FleetError> {
+    pub(crate) async fn finish(mut self) -> Result<RowCounts, FleetError> {
         if let Some(block) = self.cutter.finish()? {
             self.placement.send(&block).await?;
         }
         if self.n_rows == 0 {
             return Err(FleetError::NoRows);
         }
-        Ok(self.n_rows)
+        Ok(RowCounts { n_rows: self.n_rows, n_repeated_ids: self.cutter.n_repeated_ids() })
     }
 }

@@ -47,6 +47,10 @@ impl Rows for FleetRows {
         &self.workers.data_set().schema.features
     }
 
+    fn n_repeated_ids(&self) -> Option<u64> {
+        self.workers.data_set().placed.manifest().n_repeated_ids
+    }
+
     fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {
         let request = ProfileRequest { reading: Some(reading.into()), ..Default::default() };
         let answers = self.workers.ask_all(|mut worker, holder| {

@@ -16,6 +16,7 @@ use shoal_clustering::{ClusteringError, Event, Observer, segment_from};
 use shoal_domain::Report;
 use shoal_domain::job::SourceSpec;
 use shoal_domain::report::{PhaseTimes, RanOn, Timing};
+use shoal_storage::RowCounts;
 use shoal_wire::blocks::DataSetSchema;
 use shoal_wire::documents::to_bytes;
 use shoal_wire::proto::JobState;
@@ -193,7 +194,7 @@ impl Runner {
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight()).map_err(FleetError::from)?;
         let mut placement = self.data_sets.start(schema.clone()).await?;
         match place(&source, &mut placement, cancelled).await {
-            Ok(n_rows) => Ok(self.data_sets.commit(placement, schema, n_rows).await?),
+            Ok(counts) => Ok(self.data_sets.commit(placement, schema, counts).await?),
             Err(error) => {
                 placement.break_off().await;
                 Err(error)
@@ -202,7 +203,11 @@ impl Runner {
     }
 }
 
-async fn place(source: &FeatureSource, placement: &mut Placement, cancelled: &AtomicBool) -> Result<u64, JobError> {
+async fn place(
+    source: &FeatureSource,
+    placement: &mut Placement,
+    cancelled: &AtomicBool,
+) -> Result<RowCounts, JobError> {
     let mut spreader = Spreader::new(placement)?;
     let mut batches = source.batches().await.map_err(FleetError::from)?;
     while let Some(batch) = batches.next().await {

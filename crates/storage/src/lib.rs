@@ -19,7 +19,7 @@ mod reader;
 mod writer;
 
 pub use error::StorageError;
-pub use manifest::{Chunk, Manifest};
+pub use manifest::{Chunk, Manifest, RowCounts};
 pub use writer::DataSetWriter;
 
 use object_store::local::LocalFileSystem;

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub number: u64,
     /// Rows in all.
     pub n_rows: u64,
+    /// Rows whose id another row had before; none where that is not known.
+    #[serde(default)]
+    pub n_repeated_ids: Option<u64>,
     /// Whether the last column is a weight.
     pub has_weight: bool,
     /// The columns: an Arrow IPC stream without batches, in hexadecimal digits.
@@ -48,16 +51,26 @@ pub struct Chunk {
     pub blake3: String,
 }
 
+/// How many rows a data set has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCounts {
+    /// In all.
+    pub n_rows: u64,
+    /// Of these, those whose id another row had before; none where that is not known.
+    pub n_repeated_ids: Option<u64>,
+}
+
 impl Manifest {
     pub(crate) fn new(
         number: u64,
-        n_rows: u64,
+        RowCounts { n_rows, n_repeated_ids }: RowCounts,
         schema: &DataSetSchema,
         chunks: Vec<Chunk>,
     ) -> Result<Self, BlockError> {
         let columns = StreamWriter::try_new(Vec::new(), &schema.arrow)?.into_inner()?;
         let (format, blake3, has_weight) = (FORMAT.to_owned(), String::new(), schema.has_weight);
-        let mut manifest = Self { format, number, n_rows, has_weight, schema: to_hex(&columns), chunks, blake3 };
+        let schema = to_hex(&columns);
+        let mut manifest = Self { format, number, n_rows, n_repeated_ids, has_weight, schema, chunks, blake3 };
         manifest.blake3 = manifest.digest();
         Ok(manifest)
     }

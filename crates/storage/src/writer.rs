@@ -1,7 +1,7 @@
 //! Writing a data set.
 
 use crate::manifest::{Chunk, NAME, chunk_name};
-use crate::{Manifest, Storage, StorageError};
+use crate::{Manifest, RowCounts, Storage, StorageError};
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use shoal_wire::blocks::{BlockError, DataSetSchema, SourceBlock};
@@ -38,7 +38,7 @@ impl DataSetWriter {
     }
 
     /// Makes the data set whole. From here on it can be read, whatever happens to this process.
-    pub async fn commit(&mut self, n_rows: u64, schema: &DataSetSchema) -> Result<Manifest, StorageError> {
+    pub async fn commit(&mut self, counts: RowCounts, schema: &DataSetSchema) -> Result<Manifest, StorageError> {
         if !self.waiting.is_empty() {
             self.start_chunk().await?;
         }
@@ -46,7 +46,7 @@ impl DataSetWriter {
             self.end_chunk().await?;
         }
         let chunks = std::mem::take(&mut self.written).into_values().collect();
-        let manifest = Manifest::new(self.number, n_rows, schema, chunks)?;
+        let manifest = Manifest::new(self.number, counts, schema, chunks)?;
         let json = serde_json::to_vec_pretty(&manifest).expect("a manifest is a JSON document");
         self.storage.put(&self.storage.path(self.number, NAME), json).await?;
         Ok(manifest)

@@ -4,6 +4,7 @@
 //! last one with the rest. What a model cannot use (an infinite value, an id that is null, a negative weight) stops here,
 //! named by row and column; missing values go on as NaN, for the job's policy to decide.
 
+use crate::ids::IdCounter;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
@@ -160,13 +161,24 @@ pub struct BlockCutter {
     pending: Vec<RecordBatch>,
     n_pending: usize,
     next: BlockId,
+    ids: Option<IdCounter>,
 }
 
 impl BlockCutter {
     /// Starts a data set.
     pub fn new(schema: DataSetSchema) -> Result<Self, BlockError> {
         let converter = RowConverter::new(vec![SortField::new(schema.arrow.field(0).data_type().clone())])?;
-        Ok(Self { schema, converter, pending: Vec::new(), n_pending: 0, next: BlockId(0) })
+        Ok(Self { schema, converter, pending: Vec::new(), n_pending: 0, next: BlockId(0), ids: None })
+    }
+
+    /// Remembers ids, to tell at the end how many came again.
+    pub fn counting_ids(self) -> Self {
+        Self { ids: Some(IdCounter::default()), ..self }
+    }
+
+    /// Rows whose id another row had before; none where nobody was to count, or there were too many to.
+    pub fn n_repeated_ids(self) -> Option<u64> {
+        self.ids.and_then(IdCounter::n_repeated)
     }
 
     /// Makes one block of a batch that holds exactly its rows.
@@ -200,11 +212,12 @@ impl BlockCutter {
     }
 
     /// The last block, when rows are left over.
-    pub fn finish(mut self) -> Result<Option<SourceBlock>, BlockError> {
+    pub fn finish(&mut self) -> Result<Option<SourceBlock>, BlockError> {
         if self.n_pending == 0 {
             return Ok(None);
         }
-        let rows = concat_batches(&self.schema.arrow, &self.pending)?;
+        self.n_pending = 0;
+        let rows = concat_batches(&self.schema.arrow, &std::mem::take(&mut self.pending))?;
         self.cut(&rows).map(Some)
     }
 
@@ -246,10 +259,18 @@ impl BlockCutter {
     }
 
     /// BLAKE3 over the ids, in Arrow's row format, and the bits of all numbers, column after column.
-    fn digest(&self, ids: &ArrayRef, columns: &[Vec<f64>], weights: Option<&[f64]>) -> Result<[u8; 32], BlockError> {
+    fn digest(
+        &mut self,
+        ids: &ArrayRef,
+        columns: &[Vec<f64>],
+        weights: Option<&[f64]>,
+    ) -> Result<[u8; 32], BlockError> {
         let mut hasher = blake3::Hasher::new();
         for row in self.converter.convert_columns(std::slice::from_ref(ids))?.iter() {
             hasher.update(row.as_ref());
+            if let Some(ids) = &mut self.ids {
+                ids.add(row.as_ref());
+            }
         }
         let mut bytes = Vec::with_capacity(ids.len() * size_of::<f64>());
         for column in columns.iter().map(Vec::as_slice).chain(weights) {

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod documents;
 pub mod epoch;
 pub mod flight;
+pub mod ids;
 pub mod labels;
 pub mod limits;
 pub mod status;

@@ -58,6 +58,11 @@ impl Rows for MemoryRows<'_> {
         self.features
     }
 
+    fn n_repeated_ids(&self) -> Option<u64> {
+        // Ids stay with whoever has cut the blocks.
+        Some(0)
+    }
+
     fn profile(&self, reading: &Reading) -> Result<Profile, ClusteringError> {
         self.fold(Profile::default, |profile, block| {
             profile.blocks.insert(block.id(), reading.profile(block));
