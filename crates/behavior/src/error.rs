@@ -56,6 +56,68 @@ pub enum BehaviorError {
         /// What there is instead.
         available: String,
     },
+    /// The header has semicolons in it.
+    #[error("`{path}` seems to be separated by semicolons, and commas are needed; its header is {available}")]
+    Semicolons {
+        /// The path of the job.
+        path: String,
+        /// The header.
+        available: String,
+    },
+    /// A file has nothing in it, not even a header.
+    #[error("source.path: `{file}` is empty")]
+    EmptyFile {
+        /// The file.
+        file: String,
+    },
+    /// The CSV files of a folder have different headers.
+    #[error(
+        "source.path: `{file}` has the columns {columns}, and `{other_file}` has {other_columns}; CSV files of a folder must agree"
+    )]
+    OtherHeader {
+        /// The file.
+        file: String,
+        /// Its columns.
+        columns: String,
+        /// The first file of the folder.
+        other_file: String,
+        /// Its columns.
+        other_columns: String,
+    },
+    /// A column of the folder's files is of different kinds.
+    #[error("source.path: column `{column}` of `{file}` is {actual}, in the files before it is {wanted}")]
+    OtherType {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// What it is there.
+        actual: String,
+        /// What it was.
+        wanted: String,
+    },
+    /// A value of a CSV file is no number.
+    #[error("`{path}`, line {line}: column `{column}` is `{value}`, but a number is needed")]
+    CsvValue {
+        /// The path of the job.
+        path: String,
+        /// The line, counted from 1 for the header.
+        line: u64,
+        /// The column.
+        column: String,
+        /// What is there.
+        value: String,
+    },
+    /// A line of a CSV file has more or fewer fields than the header.
+    #[error("`{path}`: a line has {actual} fields, the header has {wanted}")]
+    CsvFields {
+        /// The path of the job.
+        path: String,
+        /// Its fields.
+        actual: u64,
+        /// Those of the header.
+        wanted: u64,
+    },
     /// A column has a type that cannot be used as the job wants.
     #[error("{field}: column `{column}` is {actual}, but {wanted} is needed")]
     ColumnType {

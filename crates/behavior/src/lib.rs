@@ -5,7 +5,9 @@
 //! Rows come in the same order every time a source is read, since blocks are cut from that order.
 
 mod columns;
+mod csv_error;
 mod error;
+mod files;
 mod paged;
 mod rfm;
 mod source;

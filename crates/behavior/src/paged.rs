@@ -20,11 +20,13 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::local::LocalFileSystem;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
+use url::Url;
 
 /// Batches that are read ahead of whoever takes them.
 const READ_AHEAD: usize = 2;
@@ -47,12 +49,32 @@ pub(crate) async fn open(
 }
 
 /// The files that the engine would read, in its order: that of their names.
-async fn paths(state: &SessionState, location: &str, ending: &str) -> Result<Vec<PathBuf>> {
-    let url = ListingTableUrl::parse(location)?;
-    let store = state.runtime_env().object_store(&url)?;
+async fn listed(state: &SessionState, url: &ListingTableUrl, ending: &str) -> Result<Vec<ObjectMeta>> {
+    let store = state.runtime_env().object_store(url)?;
     let mut found: Vec<_> = url.list_all_files(state, store.as_ref(), ending).await?.try_collect().await?;
     found.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(found)
+}
+
+/// The same as URLs, each of which is a location of its own.
+pub(crate) async fn files(state: &SessionState, location: &str, ending: &str) -> Result<Vec<String>> {
+    let url = ListingTableUrl::parse(location)?;
+    if !url.is_collection() {
+        return Ok(vec![location.to_owned()]);
+    }
+    let store = url.object_store();
+    let base: &Url = store.as_ref();
+    let of_file = |file: ObjectMeta| {
+        let mut url = base.clone();
+        url.set_path(file.location.as_ref());
+        url.to_string()
+    };
+    Ok(listed(state, &url, ending).await?.into_iter().map(of_file).collect())
+}
+
+async fn paths(state: &SessionState, location: &str, ending: &str) -> Result<Vec<PathBuf>> {
     let disk = LocalFileSystem::new();
+    let found = listed(state, &ListingTableUrl::parse(location)?, ending).await?;
     Ok(found.iter().map(|file| disk.path_to_filesystem(&file.location)).collect::<Result<_, _>>()?)
 }
 

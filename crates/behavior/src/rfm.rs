@@ -1,6 +1,6 @@
 //! Recency, frequency and monetary value of every customer, from purchase lines.
 
-use crate::columns::{column_type, query_error};
+use crate::columns::{column_type, kind_of, query_error};
 use crate::error::BehaviorError;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast as cast_array;
@@ -88,7 +88,7 @@ fn check_columns(lines: &DataFrame, spec: &PurchasesSpec, path: &str) -> Result<
     column_type(schema, "source.purchases.order", &spec.order, path)?;
     let check = |field, column: &str, wanted, is_right: fn(&DataType) -> bool| {
         let data_type = column_type(schema, field, column, path)?;
-        let (column, actual) = (column.to_owned(), data_type.to_string());
+        let (column, actual) = (column.to_owned(), kind_of(data_type));
         is_right(data_type).then_some(()).ok_or(BehaviorError::ColumnType { field, column, actual, wanted })
     };
     check("source.purchases.time", &spec.time, "a timestamp or date", |data_type| {
@@ -126,7 +126,7 @@ fn check_present(groups: &RecordBatch, spec: &PurchasesSpec) -> Result<(), Behav
 }
 
 fn name_of(ids: &ArrayRef, row: usize) -> String {
-    if ids.is_null(row) { "(null)".to_owned() } else { array_value_to_string(ids, row).unwrap_or_default() }
+    if ids.is_null(row) { "none".to_owned() } else { array_value_to_string(ids, row).unwrap_or_default() }
 }
 
 /// Midnight of a day `YYYY-MM-DD`, in microseconds since 1970.

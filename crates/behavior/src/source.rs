@@ -1,13 +1,15 @@
 //! Opens what a job's `source` names and reads it as features.
 
-use crate::columns::{column_type, query_error};
+use crate::columns::{column_type, kind_of, query_error};
+use crate::csv_error::csv_error;
 use crate::error::BehaviorError;
+use crate::files::{csv, parquet};
 use crate::{paged, rfm};
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::datatypes::{DataType, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext, cast, ident};
+use datafusion::prelude::{SessionConfig, SessionContext, cast, ident};
 use shoal_domain::FeatureNames;
 use shoal_domain::job::{FileFormat, SourceSpec};
 use std::path::Path;
@@ -26,6 +28,8 @@ pub struct FeatureSource {
     path: String,
     features: FeatureNames,
     has_weight: bool,
+    /// The columns of CSV files, for errors; none of Parquet files.
+    csv_columns: Vec<String>,
 }
 
 impl FeatureSource {
@@ -35,22 +39,30 @@ impl FeatureSource {
         if let Some(features) = &spec.features {
             FeatureNames::new(features.clone())?;
         }
-        let (table, features) = match (&spec.purchases, &spec.features) {
+        let (table, features, csv_columns) = match (&spec.purchases, &spec.features) {
             (Some(purchases), _) => {
                 // An aggregate may use every core: its result is sorted.
-                let lines = open_files(spec, options, SessionConfig::new()).await?.table;
-                let table = rfm::features(lines, purchases, &spec.path).await?;
-                (table, rfm::FEATURES.map(str::to_owned).to_vec())
+                let files = open_files(spec, options, SessionConfig::new()).await?;
+                let columns = files.csv_columns();
+                let table = rfm::features(files.table, purchases, &spec.path).await.map_err(|error| match error {
+                    BehaviorError::Query { path, source } => match csv_error(&path, &columns, *source) {
+                        Ok(error) => error,
+                        Err(source) => BehaviorError::Query { path, source: Box::new(source) },
+                    },
+                    error => error,
+                })?;
+                (table, rfm::FEATURES.map(str::to_owned).to_vec(), Vec::new())
             }
             (None, features) => {
                 // One partition reads the files in the order of their names, and their rows in order.
                 let config = SessionConfig::new().with_target_partitions(1);
                 let files = open_files(spec, options, config).await?;
-                (ready_features(files, spec).await?, features.clone().unwrap_or_default())
+                let columns = files.csv_columns();
+                (ready_features(files, spec).await?, features.clone().unwrap_or_default(), columns)
             }
         };
         let features = FeatureNames::new(features)?;
-        Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some() })
+        Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some(), csv_columns })
     }
 
     /// The features in column order.
@@ -75,7 +87,7 @@ impl FeatureSource {
 
     /// An error of the stream, with the path.
     pub fn read_error(&self, error: DataFusionError) -> BehaviorError {
-        query_error(&self.path)(error)
+        csv_error(&self.path, &self.csv_columns, error).unwrap_or_else(query_error(&self.path))
     }
 }
 
@@ -92,9 +104,8 @@ async fn ready_features(files: OpenFiles, spec: &SourceSpec) -> Result<DataFrame
     let features = spec.features.iter().flatten().map(|feature| ("source.features", feature));
     for (field, column) in features.chain(spec.weight.iter().map(|weight| ("source.weight", weight))) {
         let data_type = column_type(&schema, field, column, &spec.path)?;
-        // A CSV column without any value has no type; it is one of missing numbers.
-        if !(data_type.is_numeric() || data_type.is_null()) {
-            let (column, actual) = (column.clone(), data_type.to_string());
+        if !data_type.is_numeric() {
+            let (column, actual) = (column.clone(), kind_of(data_type));
             return Err(BehaviorError::ColumnType { field, column, actual, wanted: "a number" });
         }
         if *column == id {
@@ -123,6 +134,11 @@ struct OpenFiles {
 }
 
 impl OpenFiles {
+    fn csv_columns(&self) -> Vec<String> {
+        let fields = self.table.schema().as_arrow().fields().iter().map(|field| field.name().clone());
+        if self.format == FileFormat::Csv { fields.collect() } else { Vec::new() }
+    }
+
     /// The same files; Parquet on this machine's disk is read by pages, of the named columns alone.
     async fn by_pages(self, columns: &[&str]) -> Result<DataFrame, DataFusionError> {
         match self.format == FileFormat::Parquet && self.location.starts_with("file:") {
@@ -140,6 +156,8 @@ async fn open_files(
     let mut config = config.with_batch_size(BATCH_ROWS);
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
+    // A folder in a folder is part of it.
+    config.options_mut().execution.listing_table_ignore_subdirectory = false;
     // A column whose minimum is its maximum would be taken for a constant, although statistics do not count NaN.
     config.options_mut().execution.collect_statistics = false;
     let context = SessionContext::new_with_config(config);
@@ -155,39 +173,11 @@ async fn open_files(
         (true, _, FileFormat::Parquet) => ".parquet".to_owned(),
         (true, _, FileFormat::Csv) => ".csv".to_owned(),
     };
-    let files = match format {
-        FileFormat::Parquet => {
-            let options = ParquetReadOptions { file_extension: &ending, ..Default::default() };
-            context.read_parquet(location.clone(), options).await
-        }
-        FileFormat::Csv => {
-            let options = CsvReadOptions::new().file_extension(&ending);
-            let guessed = context.read_csv(location.clone(), options.clone()).await.map_err(query_error(&spec.path))?;
-            let schema = with_fractions(guessed.schema().as_arrow(), spec);
-            context.read_csv(location.clone(), options.schema(&schema)).await
-        }
+    let table = match format {
+        FileFormat::Parquet => parquet(&context, &location, &ending, spec).await?,
+        FileFormat::Csv => csv(&context, &location, &ending, spec).await?,
     };
-    let table = files.map_err(query_error(&spec.path))?;
     Ok(OpenFiles { table, context, location, ending, format })
-}
-
-/// The guessed schema of CSV files, whose first lines need not show that a column of numbers has fractions.
-fn with_fractions(guessed: &Schema, spec: &SourceSpec) -> Schema {
-    let amount = spec.purchases.as_ref().map(|purchases| &purchases.amount);
-    let is_number = |name: &String| {
-        let is_feature = spec.features.iter().flatten().any(|feature| feature == name);
-        is_feature || spec.weight.as_ref() == Some(name) || amount == Some(name)
-    };
-    let field = |field: &FieldRef| {
-        let is_id = spec.id.as_ref() == Some(field.name());
-        match field.data_type() {
-            DataType::Int64 if is_number(field.name()) && !is_id => {
-                field.as_ref().clone().with_data_type(DataType::Float64)
-            }
-            _ => field.as_ref().clone(),
-        }
-    };
-    Schema::new(guessed.fields().iter().map(field).collect::<Vec<_>>())
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
@@ -212,6 +202,16 @@ fn locate(context: &SessionContext, path: &str, options: &StoreOptions) -> Resul
     Ok((location, is_folder))
 }
 
+/// The names of all files in a folder and the folders in it.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = |entry: std::fs::DirEntry| match entry.path() {
+        path if path.is_dir() => names_in(&path),
+        _ => vec![entry.file_name().to_string_lossy().into()],
+    };
+    entries.flat_map(names).collect()
+}
+
 fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError> {
     let of_name = |name: &str| match name.to_ascii_lowercase() {
         name if name.ends_with(".parquet") => Some(FileFormat::Parquet),
@@ -219,10 +219,7 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
         _ => None,
     };
     let local = path.strip_prefix("file://").unwrap_or(path);
-    let names: Vec<String> = match std::fs::read_dir(local) {
-        Ok(entries) if is_folder => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect(),
-        _ => vec![path.to_owned()],
-    };
+    let names = if is_folder { names_in(Path::new(local)) } else { vec![path.to_owned()] };
     let mut found = names.iter().filter_map(|name| of_name(name));
     let first = found.next().ok_or_else(|| match is_folder {
         true => BehaviorError::EmptyFolder { path: path.to_owned() },

@@ -35,7 +35,8 @@ impl JobSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// A Parquet or CSV file, a folder of them, or a URL (`s3://`, `gs://`, `az://`, `http(s)://`, `file://`).
+    /// A Parquet or CSV file; a folder of them, with all folders in it, in the order of their paths; or a URL (`s3://`,
+    /// `gs://`, `az://`, `http(s)://`, `file://`).
     pub path: String,
     /// The file format; taken from the path's ending when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,8 +44,8 @@ pub struct SourceSpec {
     /// Ready features: the numeric columns to cluster, in this order. Needs `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
-    /// The column that names the customer of a row of ready features; its type is kept. In a CSV file, ids that all look
-    /// like whole numbers are numbers.
+    /// The column that names the customer of a row of ready features; its type is kept. In a CSV file it is text, as it is
+    /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// A column of sample weights (>= 0) of ready features; every row weighs 1 when absent.
@@ -94,7 +95,7 @@ pub struct PurchasesSpec {
     pub time: String,
     /// Which order (basket, receipt) the line belongs to; frequency counts distinct orders.
     pub order: String,
-    /// What was paid for the line; refunds are negative.
+    /// What was paid for the line, rounded to six decimals; refunds are negative.
     pub amount: String,
     /// The day from which recency is counted back, `YYYY-MM-DD`; purchases on and after it are left out.
     pub as_of: String,
@@ -169,6 +170,7 @@ pub struct KMeansSpec {
     pub max_iter: usize,
     /// Stop when the squared shift of the centroids is at most `tol` times the mean variance of the features.
     #[serde(default = "KMeansSpec::default_tol")]
+    #[schemars(range(min = 0.0))]
     pub tol: f64,
     /// Seed of every random choice.
     #[serde(default)]
@@ -277,6 +279,7 @@ pub struct ValidateSpec {
     /// Mean silhouette (Rousseeuw 1987).
     pub silhouette: Silhouette,
     /// Rows that `sampled` looks at, each against all rows.
+    #[schemars(range(min = 2, max = 100_000))]
     pub silhouette_sample: usize,
     /// Writes the silhouette of every row beside its label, in the column `silhouette`; for `exact` alone. Empty where the
     /// silhouette is undefined.

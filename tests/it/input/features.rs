@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use shoal_domain::BLOCK_ROWS;
 use shoal_domain::job::{FileFormat, SourceSpec};
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Three customers with two features, one of them with a gap, and weights.
@@ -169,6 +170,61 @@ fn files_of_a_folder_may_differ_in_their_columns() {
 }
 
 #[test]
+fn csv_files_of_a_folder_must_have_one_header() {
+    let other_header = |header: &str, expected: &[&str]| {
+        let folder = Folder::new();
+        folder.write_text("a.csv", "id,x,y\n1,2,3\n");
+        folder.write_text("b 2.csv", &format!("{header}\n4,5,6\n"));
+        check_refused(&ready(&folder.path(""), &["x", "y"]), expected);
+    };
+    other_header("id,y,x", &["b 2.csv` has the columns id, y, x", "a.csv` has id, x, y"]);
+    other_header("id,x,z", &["b 2.csv`", "id, x, z"]);
+    other_header("7,8,9", &["b 2.csv`", "7, 8, 9"]);
+    let folder = Folder::new();
+    folder.write_text("a.csv", "id,x\n1,2\n");
+    folder.write_text("b.csv", "");
+    check_refused(&ready(&folder.path(""), &["x"]), &["b.csv` is empty"]);
+    folder.write_text("b.csv", "id,x\n");
+    assert_eq!(column(&read_well(&ready(&folder.path(""), &["x"])), 0), [2.0]);
+    let semicolons = folder.write_text("semi.csv", "id;x\n1;2\n");
+    check_refused(&ready(&semicolons, &["x"]), &["separated by semicolons", "id;x"]);
+}
+
+/// What an id looks like further up says nothing about it, and zeros in front are part of it.
+#[test]
+fn ids_of_a_csv_file_are_text_as_it_is_written() {
+    let folder = Folder::new();
+    let lines: String =
+        (0..1_200).map(|row| if row == 1_100 { "X1,7\n".to_owned() } else { format!("{row:06},7\n") }).collect();
+    let data = read_well(&ready(&folder.write_text("ids.csv", &format!("id,x\n{lines}")), &["x"]));
+    let ids: Vec<_> = data.blocks.iter().flat_map(|block| block.ids.as_string::<i32>().iter().flatten()).collect();
+    assert_eq!((ids[0], ids[12], ids[1_100]), ("000000", "000012", "X1"));
+    let quoted = folder.write_text("quoted.csv", "id,note,x\n1,\"two\nlines, one field\",5\n2,-,6\n");
+    assert_eq!(column(&read_well(&ready(&quoted, &["x"])), 0), [5.0, 6.0]);
+}
+
+#[test]
+fn folders_in_a_folder_are_part_of_it() {
+    let folder = Folder::new();
+    for (name, value) in [("a/1%#?.parquet", 1.0), ("b/c/2.parquet", 2.0), ("z 3.parquet", 3.0)] {
+        let path = folder.path(name);
+        std::fs::create_dir_all(Path::new(&path).parent().expect("it is in a folder")).expect("folders can be made");
+        folder.write_parquet(name, vec![("id", integers([1])), ("x", floats([value]))]);
+    }
+    assert_eq!(column(&read_well(&ready(&folder.path(""), &["x"])), 0), [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn whole_numbers_in_one_file_and_fractions_in_another_are_one_column() {
+    let folder = Folder::new();
+    folder.write_parquet("a.parquet", vec![("id", integers([1])), ("x", integers([2]))]);
+    folder.write_parquet("b.parquet", vec![("id", integers([2])), ("x", floats([2.5]))]);
+    assert_eq!(column(&read_well(&ready(&folder.path(""), &["x"])), 0), [2.0, 2.5]);
+    folder.write_parquet("c.parquet", vec![("id", integers([3])), ("x", texts(["many"]))]);
+    check_refused(&ready(&folder.path(""), &["x"]), &["c.parquet` is text", "column `x`", "a number"]);
+}
+
+#[test]
 fn reading_again_gives_the_same_rows() {
     let folder = Folder::new();
     let n_rows = 3 * BLOCK_ROWS + 5;
@@ -214,20 +270,21 @@ fn what_is_no_number_is_named() {
     let path = three_customers(&folder);
     check_refused(
         &ready(&path, &["visits", "note"]),
-        &["source.features", "column `note` is Utf8", "a number is needed"],
+        &["source.features", "column `note` is text", "a number is needed"],
     );
     let spec = ready(&path, &["visits"]);
-    check_refused(&SourceSpec { weight: Some("note".to_owned()), ..spec }, &["source.weight", "column `note` is Utf8"]);
+    check_refused(&SourceSpec { weight: Some("note".to_owned()), ..spec }, &["source.weight", "column `note` is text"]);
     check_refused(&ready(&path, &["visits", "visits"]), &["source.features", "`visits` is listed twice"]);
     check_refused(&ready(&path, &["visits", "id"]), &["source.", "`id`"]);
     let broken = folder.write_text("broken.parquet", "this is no Parquet file");
     check_refused(&ready(&broken, &["x"]), &[&broken]);
-    // The type of a CSV column is guessed from its first lines; what does not fit further down is an error.
     let lines: String = (0..2 * BLOCK_ROWS)
         .map(|row| format!("{row},{}\n", if row == 2 * BLOCK_ROWS - 100 { "many".to_owned() } else { row.to_string() }))
         .collect();
     let csv = folder.write_text("late.csv", &format!("id,x\n{lines}"));
-    check_refused(&ready(&csv, &["x"]), &[&csv, "many"]);
+    check_refused(&ready(&csv, &["x"]), &[&csv, "line 1950: column `x` is `many`"]);
+    let ragged = folder.write_text("ragged.csv", &format!("id,x\n{}1\n", "1,2\n".repeat(500)));
+    check_refused(&ready(&ragged, &["x"]), &[&ragged, "a line has 1 fields, the header has 2"]);
 }
 
 #[test]

@@ -132,8 +132,12 @@ fn columns_of_the_wrong_type_are_named() {
         let path = folder.write_parquet(&format!("type-{name}.parquet"), with(name, spoilt));
         check_refused(&purchases(&path, "2018-01-02"), expected);
     };
-    check("amount", texts(["1"; 5]), &["source.purchases.amount", "column `amount` is Utf8", "a number is needed"]);
-    check("at", integers([1; 5]), &["source.purchases.time", "column `at` is Int64", "a timestamp or date is needed"]);
+    check("amount", texts(["1"; 5]), &["source.purchases.amount", "column `amount` is text", "a number is needed"]);
+    check(
+        "at",
+        integers([1; 5]),
+        &["source.purchases.time", "column `at` is a number", "a timestamp or date is needed"],
+    );
     let path = folder.write_parquet("lines.parquet", lines());
     let mut spec = purchases(&path, "2018-01-02");
     spec.purchases.as_mut().expect("purchases").order = "basket".to_owned();
