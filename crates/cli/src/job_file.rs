@@ -11,9 +11,34 @@ pub(crate) fn read(path: &Path) -> Result<JobSpec> {
     // One line for one mistake: the reader has the file, and line and column say where to look.
     let options = serde_saphyr::options! { with_snippet: false };
     let spec = serde_saphyr::from_str_with_options(&text, options);
-    let spec: JobSpec = spec.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let spec: JobSpec = spec.map_err(|error: serde_saphyr::Error| {
+        anyhow!("{}: {}", path.display(), in_our_words(&error.to_string(), &text))
+    })?;
     spec.check().map_err(|error| anyhow!("{}: {error}", path.display()))?;
     Ok(spec)
+}
+
+/// What the parser says in the words of its own source, and in ours.
+const WORDS: [(&str, &str); 4] = [
+    ("invalid u64", "a whole number, 0 or more, is needed"),
+    ("invalid f64", "a number is needed"),
+    ("invalid bool", "true or false is needed"),
+    ("expected mapping start", "fields are needed, and there are none"),
+];
+
+/// The parser's message without its advice to programmers, and with the line that it is about.
+fn in_our_words(message: &str, text: &str) -> String {
+    let (what, place) = message.rsplit_once(" at line ").map_or((message, None), |(what, place)| (what, Some(place)));
+    let what =
+        [", set ", ", use ", "; use "].iter().fold(what, |what, advice| what.split(advice).next().unwrap_or(what));
+    let what = WORDS.iter().find(|(theirs, _)| *theirs == what).map_or(what, |(_, ours)| *ours);
+    let number = |place: &str| place.split(',').next()?.parse::<usize>().ok();
+    let line = place.and_then(number).and_then(|number| text.lines().nth(number.checked_sub(1)?));
+    match (place, line) {
+        (Some(place), Some(line)) => format!("{what} at line {place}: `{}`", line.trim()),
+        (Some(place), None) => format!("{what} at line {place}"),
+        _ => what.to_owned(),
+    }
 }
 
 /// The model that the job starts from, if it names one.
