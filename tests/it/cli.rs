@@ -167,7 +167,11 @@ fn a_job_file_that_is_wrong_is_refused_by_field_and_line() {
         assert!(!folder.path().join("out/model.json").exists(), "nothing is written");
     };
     check("n_init: 20", "n_inits: 20", &["n_inits", "line 12"]);
-    check("n_clusters: 4", "n_clusters: many", &["job.yaml", "a whole number", "line 12", "`kmeans: { n_clusters: many"]);
+    check(
+        "n_clusters: 4",
+        "n_clusters: many",
+        &["job.yaml", "a whole number", "line 12", "`kmeans: { n_clusters: many"],
+    );
     check("prepare: {", "prepare:\nunused: {", &["fields are needed", "`prepare:`"]);
     check("n_clusters: 4", "n_clusters: 0", &["kmeans.n_clusters"]);
     check("n_clusters: 4", "n_clusters: 2470", &["kmeans.n_clusters is 2470", "only 2469 rows"]);

@@ -60,6 +60,9 @@ struct Compare {
     /// Shapes by name, all when absent.
     #[arg(long, value_delimiter = ',')]
     shapes: Vec<String>,
+    /// What is measured, everything when absent.
+    #[arg(long, value_delimiter = ',')]
+    tasks: Vec<Task>,
     /// The Python of the peers' environment; without it ours runs alone.
     #[arg(long)]
     python: Option<PathBuf>,
@@ -104,7 +107,8 @@ fn compare(arguments: &Compare) -> Result<()> {
     let fits = FITS.iter().flat_map(|shape| [(shape, Task::Fit), (shape, Task::Solve), (shape, Task::MiniBatch)]);
     let tasks = fits.chain(SILHOUETTES.iter().map(|shape| (shape, Task::Silhouette)));
     let mut results = Vec::new();
-    for (shape, task) in tasks.filter(|(shape, _)| wanted(shape)) {
+    let is_wanted = |task: &Task| arguments.tasks.is_empty() || arguments.tasks.contains(task);
+    for (shape, task) in tasks.filter(|(shape, task)| wanted(shape) && is_wanted(task)) {
         let measurement = measure(&runner, task, shape)?;
         println!("{}", table::render(&measurement, &limits));
         results.push(measurement);

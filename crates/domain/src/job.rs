@@ -263,7 +263,8 @@ pub enum Init {
     /// Vassilvitskii 2007). One pass over the data a centroid.
     #[serde(rename = "k-means++")]
     PlusPlus,
-    /// A few passes that draw many candidates each, then k-means++ among the candidates (Bahmani et al. 2012).
+    /// A few passes that draw many candidates each, then k-means++ among the candidates (Bahmani et al. 2012). Of more than half a
+    /// million rows each start draws from a sample of a quarter of a million, or of 64 a cluster.
     #[default]
     #[serde(rename = "k-means||")]
     Parallel,

@@ -102,6 +102,13 @@ fn sixteen_features_with_weights() {
     check("16 features", &table, &with(Init::Parallel, Silhouette::Sampled, 9)).expect("the job can be done");
 }
 
+/// So many blocks that every start is seeded from a sample of its own.
+#[test]
+fn starts_from_samples() {
+    let table = Table::new(hard_columns(13_000, 3, 5)).in_blocks_of(20);
+    check("650 blocks", &table, &with(Init::Parallel, Silhouette::Sampled, 4)).expect("the job can be done");
+}
+
 #[test]
 fn many_features_of_few_rows() {
     let table = Table::new(hard_columns(600, 513, 4)).in_blocks_of(150);

@@ -10,15 +10,22 @@ use crate::cpu::squared_distance;
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
-use shoal_domain::{Centroids, job::Init};
+use crate::sample::Sample;
+use shoal_domain::{BLOCK_ROWS, Centroids, job::Init};
 use shoal_stats::RandomStream;
 
 /// Rounds of k-means||. Bahmani et al. find that five suffice and that more gain little.
 const PARALLEL_ROUNDS: u64 = 5;
 /// Candidates of a k-means|| round, as a multiple of n_clusters: their "oversampling factor" of 2k.
 const CANDIDATES_PER_CLUSTER: usize = 2;
+/// Of more rows k-means|| is given a sample: so many rows, ..
+const SAMPLE_ROWS: usize = 1 << 18;
+/// .. or so many for each cluster, on average, where that is more.
+const SAMPLE_ROWS_PER_CLUSTER: usize = 64;
 /// Random streams that one start may use; starts are this far apart.
 const STREAMS_PER_START: u64 = 1 << 32;
+/// The use of a start's random numbers that picks its sample.
+const SAMPLE_USE: u64 = STREAMS_PER_START - 1;
 
 /// First centroids of `n_init` starts.
 pub(super) fn seed(
@@ -31,12 +38,21 @@ pub(super) fn seed(
 ) -> Result<Vec<Centroids>, ClusteringError> {
     let stream = |start: u64, use_idx: u64| RandomStream { seed, stream: start * STREAMS_PER_START + use_idx };
     let starts: Vec<u64> = (0..n_init as u64).collect();
+    let block_rows = sample_block_rows(shard.block_ids().len(), n_clusters).filter(|_| init == Init::Parallel);
     let mut seeding = Seeding { shard, n_clusters, stream: &stream, observer };
-    match init {
-        Init::Random => seeding.random(&starts),
-        Init::PlusPlus => seeding.plus_plus(&starts),
-        Init::Parallel => seeding.parallel(&starts),
+    match (init, block_rows) {
+        (Init::Random, _) => seeding.random(&starts),
+        (Init::PlusPlus, _) => seeding.plus_plus(&starts),
+        (Init::Parallel, None) => seeding.parallel(&starts),
+        (Init::Parallel, Some(block_rows)) => starts.iter().map(|start| seeding.sampled(*start, block_rows)).collect(),
     }
+}
+
+/// Rows of a whole block in the sample for k-means||; none where that would be half of the rows or more.
+fn sample_block_rows(n_blocks: usize, n_clusters: usize) -> Option<usize> {
+    let n_rows = SAMPLE_ROWS.max(SAMPLE_ROWS_PER_CLUSTER.saturating_mul(n_clusters));
+    let block_rows = n_rows.div_ceil(n_blocks.max(1));
+    (block_rows < BLOCK_ROWS / 2).then_some(block_rows)
 }
 
 struct Seeding<'a> {
@@ -69,6 +85,21 @@ impl Seeding<'_> {
             self.draw_more(starts, &mut chosen, round, 1)?;
         }
         chosen.into_iter().map(|rows| self.filled_up(rows)).collect()
+    }
+
+    /// k-means|| among a random sample of the rows, another one for each start. It chooses few rows by what is far from what, of which a
+    /// sample tells as much in a fraction of the time; what so few rows are that the sample has none of them, the next start
+    /// may meet.
+    fn sampled(&mut self, start: u64, block_rows: usize) -> Result<Centroids, ClusteringError> {
+        let sample = self.shard.sample(&Sample { block_rows, stream: (self.stream)(start, SAMPLE_USE) })?;
+        let (n_clusters, stream) = (self.n_clusters, self.stream);
+        let mut seeding = Seeding { shard: sample.as_ref(), n_clusters, stream, observer: &mut *self.observer };
+        let seeded = match seeding.parallel(&[start]) {
+            // The sample may have no row with a weight; all rows have.
+            Err(ClusteringError::NoWeight) => self.parallel(&[start]),
+            seeded => seeded,
+        };
+        Ok(seeded?.remove(0))
     }
 
     /// k-means|| (Bahmani, Moseley, Vattani, Kumar & Vassilvitskii 2012): a few rounds draw 2k candidates each in the
