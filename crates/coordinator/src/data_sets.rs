@@ -122,11 +122,14 @@ impl DataSets {
     }
 
     async fn let_go(&self, is_meant: impl Fn(&DataSet) -> bool) {
-        // As they are found, each is in use by this very look at it.
-        let is_meant = |data_set: &&Arc<DataSet>| Arc::strong_count(data_set) == 1 && is_meant(data_set);
-        let unused: Vec<Arc<DataSet>> = self.lock().values().filter(is_meant).cloned().collect();
-        for data_set in unused {
-            data_set.placed.let_go().await;
+        let numbers: Vec<u64> = self.lock().keys().copied().collect();
+        for number in numbers {
+            let is_unused = |data_set: &&Arc<DataSet>| Arc::strong_count(data_set) == 1 && is_meant(data_set);
+            // One at a time: each is in use by this very look at it.
+            let unused = self.lock().get(&number).filter(is_unused).cloned();
+            if let Some(data_set) = unused {
+                data_set.placed.let_go().await;
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use shoal_wire::status::ToStatus;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+use tracing::warn;
 
 /// Events that one look at a job hands to its stream.
 const EVENTS_AT_A_TIME: usize = 256;
@@ -90,8 +91,10 @@ impl Jobs for JobsService {
         let submission = self.submission(request.into_inner())?;
         let warm_start = submission.warm_start.clone();
         let Submitted { number, is_new, forgotten } = self.queue.submit(submission)?;
-        if let Some(number) = forgotten {
-            self.records.remove(number).await;
+        if let Some(number) = forgotten
+            && let Err(error) = self.records.remove(number).await
+        {
+            warn!(number, %error, "the record of a forgotten job is still there");
         }
         // What the next leader would not know must neither run nor be promised.
         if let Err(error) = self.keep(number, warm_start.as_ref()).await {
@@ -134,7 +137,8 @@ impl Jobs for JobsService {
 
     async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
         let (number, data_set) = self.queue.delete(&request.into_inner().name)?;
-        self.records.remove(number).await;
+        // One that cannot be removed from the store comes back with the next leader, and its client is told.
+        self.records.remove(number).await.map_err(|error| error.to_status())?;
         if let Some(name) = data_set {
             self.data_sets.remove_unused(&name).await;
         }

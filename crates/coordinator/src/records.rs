@@ -163,15 +163,9 @@ impl Records {
     }
 
     /// Forgets a job and all that came of it.
-    pub(crate) async fn remove(&self, number: u64) {
-        let removed = self.leader.write(&[Write::Delete(format!("{PREFIX}{number}"))]).await;
-        let removed = match removed {
-            Ok(()) => self.results.remove(number).await,
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = removed {
-            warn!(number, %error, "the record of a forgotten job is still there");
-        }
+    pub(crate) async fn remove(&self, number: u64) -> Result<(), FleetError> {
+        self.leader.write(&[Write::Delete(format!("{PREFIX}{number}"))]).await?;
+        self.results.remove(number).await
     }
 }
 
