@@ -102,6 +102,7 @@ impl Runner {
             },
             // It goes on under the next leader.
             Err(_) if self.queue.is_stopping() => return,
+            Err(JobError::Stopped) => return,
             Err(JobError::Clustering(ClusteringError::Cancelled)) => (JobState::Cancelled, String::new()),
             Err(JobError::Clustering(error)) => (JobState::Failed, error.about(&source)),
             Err(error) => (JobState::Failed, error.to_string()),
@@ -174,7 +175,10 @@ impl Runner {
             Ok::<_, ClusteringError>((segmentation, rows.devices(), observer.timings()))
         };
         let (segmentation, devices, timings) =
-            tokio::task::spawn_blocking(work).await.map_err(|_| JobError::Panicked)??;
+            tokio::task::spawn_blocking(work).await.map_err(|error| match error.is_cancelled() {
+                true => JobError::Stopped,
+                false => JobError::Panicked,
+            })??;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let report = Report::new(&segmentation.model, RanOn { mode: "fleet".to_owned(), devices, version }, timings);
         let outcome = Outcome {
@@ -226,6 +230,8 @@ enum JobError {
     Fleet(#[from] FleetError),
     #[error(transparent)]
     Clustering(#[from] ClusteringError),
+    #[error("this process ends before the job has begun to compute")]
+    Stopped,
     #[error("the job panicked; the coordinator's log says where")]
     Panicked,
     #[error("the result is not JSON: {0}")]

@@ -5,7 +5,7 @@ use shoal_wire::flight::channel;
 use shoal_wire::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::{HeartbeatRequest, LeaveRequest, RegisterRequest, Worker};
-use shoal_wire::status::one_line;
+use shoal_wire::status::{is_connection_error, one_line};
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -165,7 +165,8 @@ async fn join(
                 Err(status) => status,
             };
             let url = coordinators.url().to_owned();
-            if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) {
+            // A coordinator that goes while it is asked has refused nobody.
+            if !(is_connection_error(&status) || status.code() == Code::DeadlineExceeded) {
                 return Err(MembershipError::Refused { url, status });
             }
             warn!(url, status = one_line(&status), "cannot join yet, trying again");

@@ -69,7 +69,11 @@ pub(crate) async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClusteringError> + Send + 'static,
 ) -> Result<T, Status> {
     let done = tokio::task::spawn_blocking(work).await;
-    let result = done.map_err(|error| Status::internal(format!("the computation panicked: {error}")))?;
+    let result = done.map_err(|error| match error.is_cancelled() {
+        // It was never begun. Whoever asks must take it for a loss, not for an answer.
+        true => Status::unavailable("the worker stops"),
+        false => Status::internal(format!("the computation panicked: {error}")),
+    })?;
     result.map_err(|error| error.to_status())
 }
 
