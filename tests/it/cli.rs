@@ -117,7 +117,8 @@ fn a_sweep_is_several_runs() {
         |from: &str, to: &str| fail(&["sweep", RETAIL, "--from", from, "--to", to, "--out", text(out.path())]);
     assert!(refused("5", "3").contains("--from 5 is more than --to 3"));
     assert!(refused("0", "3").contains("kmeans.n_clusters"));
-    assert!(refused("2", "3000").contains("only 2469 rows"));
+    assert!(refused("2000", "2900").contains("only 2469 rows"));
+    assert!(refused("2", "99999999999").contains("at most 1000"));
 }
 
 #[test]

@@ -34,9 +34,7 @@ pub enum ClusteringError {
         weight: f64,
     },
     /// A weight would be rounded to none beside the largest one.
-    #[error(
-        "source.weight: beside the largest weight, {largest:e}, one of {least:e} would count as none; clip the weights"
-    )]
+    #[error("source.weight: beside the largest weight, {largest:e}, one of {least:e} would be lost; clip the weights")]
     WeightLost {
         /// The smallest weight that is not 0.
         least: f64,

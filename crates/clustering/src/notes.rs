@@ -59,7 +59,7 @@ pub(crate) fn weight_notes(profile: &Profile) -> Result<Vec<String>, ClusteringE
     let (Some(least), Some(largest)) = (profile.least_weight(), profile.max_weight()) else {
         return Ok(Vec::new());
     };
-    if least < libm::ldexp(largest, -WEIGHT_BITS) {
+    if least < libm::ldexp(largest, REFUSED - WEIGHT_BITS) {
         return Err(ClusteringError::WeightLost { least, largest });
     }
     let is_coarse = least < libm::ldexp(largest, WORTH_A_WORD - WEIGHT_BITS);

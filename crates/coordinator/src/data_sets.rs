@@ -53,6 +53,8 @@ pub(crate) struct DataSets {
     damaged: BTreeMap<u64, String>,
     /// Held while the next one is written.
     last_number: tokio::sync::Mutex<u64>,
+    /// Held while workers let go, so that whoever needs room waits for the room that another one makes.
+    letting_go: tokio::sync::Mutex<()>,
 }
 
 impl DataSets {
@@ -87,7 +89,8 @@ impl DataSets {
             None => 0,
         };
         let last = kept.keys().chain(damaged.keys()).fold(last, |last: u64, number| last.max(*number));
-        Ok(Self { home, leader, kept: Mutex::new(kept), damaged, last_number: tokio::sync::Mutex::new(last) })
+        let (last_number, letting_go) = (tokio::sync::Mutex::new(last), tokio::sync::Mutex::default());
+        Ok(Self { home, leader, kept: Mutex::new(kept), damaged, last_number, letting_go })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<DataSet>>> {
@@ -122,6 +125,7 @@ impl DataSets {
     }
 
     async fn let_go(&self, is_meant: impl Fn(&DataSet) -> bool) {
+        let _letting_go = self.letting_go.lock().await;
         let numbers: Vec<u64> = self.lock().keys().copied().collect();
         for number in numbers {
             let is_unused = |data_set: &&Arc<DataSet>| Arc::strong_count(data_set) == 1 && is_meant(data_set);

@@ -98,8 +98,9 @@ impl Holders {
         let asked = holders.into_iter().map(|holder| async move {
             tokio::select! {
                 answer = ask(&holder, || call(holder.member.shards(), &holder)) => {
+                    let answer = answer?;
                     pace.has_answered(&holder);
-                    Ok(vec![(holder, answer?)])
+                    Ok(vec![(holder, answer)])
                 }
                 answers = self.overtake(&holder, pace, call) => Ok(answers),
             }

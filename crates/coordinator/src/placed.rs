@@ -98,10 +98,10 @@ impl Placed {
         let began = Instant::now();
         let mut n_lost = 0;
         loop {
-            let missing = self.missing();
-            if missing.is_empty() {
-                return Ok(self.holders());
-            }
+            let missing = match self.all_or_missing() {
+                Ok(holders) => return Ok(holders),
+                Err(missing) => missing,
+            };
             let data_set = &self.at_rest.name;
             if n_lost == PLACEMENTS_MAX {
                 return Err(FleetError::NotPlaced { data_set: data_set.clone(), times: PLACEMENTS_MAX });
@@ -128,17 +128,18 @@ impl Placed {
         holder.ok_or_else(|| FleetError::NoBlock { data_set: self.at_rest.name.clone(), block: block.0 })
     }
 
-    /// The blocks that no living worker holds; holders that have gone are forgotten.
-    fn missing(&self) -> Vec<BlockId> {
+    /// The living workers that hold blocks, if these are all blocks, and otherwise those that none of them holds. Holders that
+    /// have gone are forgotten.
+    fn all_or_missing(&self) -> Result<Vec<Arc<Holder>>, Vec<BlockId>> {
         let mut lists = self.lock();
         lists.asked = Instant::now();
         lists.holders.retain(|holder| !holder.member.is_gone());
         let n_held: usize = lists.holders.iter().map(|holder| holder.blocks.len()).sum();
         if n_held as u64 == self.manifest().n_blocks() {
-            return Vec::new();
+            return Ok(lists.holders.clone());
         }
         let held: BTreeSet<BlockId> = lists.holders.iter().flat_map(|holder| holder.blocks.iter().copied()).collect();
-        self.manifest().blocks().into_iter().filter(|block| !held.contains(block)).collect()
+        Err(self.manifest().blocks().into_iter().filter(|block| !held.contains(block)).collect())
     }
 
     /// The workers that can take blocks, at least one of them.

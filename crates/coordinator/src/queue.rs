@@ -5,7 +5,7 @@ use crate::job::{Job, Submission};
 use shoal_wire::proto::{self, JobState};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -32,11 +32,14 @@ pub(crate) struct Queue {
     epoch: u64,
     /// Jobs of one client that may wait or run at a time.
     jobs_per_client: usize,
+    /// The number that was given last. One that was deleted is not given again: what is left of it may still be removed.
+    last_number: AtomicU64,
 }
 
 impl Queue {
     /// `jobs` are those that earlier leaders have left, `epoch` that of this one.
     pub(crate) fn new(config: &Config, jobs: Vec<Job>, epoch: u64) -> Self {
+        let last_number = AtomicU64::new(jobs.iter().map(|job| job.number).max().unwrap_or(0));
         let jobs = Mutex::new(jobs.into_iter().map(|job| (job.number, job)).collect());
         let Config { clock, jobs_per_client, .. } = *config;
         Self {
@@ -46,6 +49,7 @@ impl Queue {
             clock,
             epoch,
             jobs_per_client,
+            last_number,
         }
     }
 
@@ -79,7 +83,7 @@ impl Queue {
                 "{max} jobs of client `{client}` wait or run; wait for one to end"
             )));
         }
-        let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let mut forgotten = None;
         if jobs.len() >= MAX_JOBS {
             let oldest = jobs.iter().find(|(_, job)| job.has_ended()).map(|(number, _)| *number);

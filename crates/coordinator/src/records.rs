@@ -164,6 +164,7 @@ impl Records {
 
     /// Forgets a job and all that came of it.
     pub(crate) async fn remove(&self, number: u64) -> Result<(), FleetError> {
+        let _writing = self.writing.lock().await;
         self.leader.write(&[Write::Delete(format!("{PREFIX}{number}"))]).await?;
         self.results.remove(number).await
     }

@@ -98,6 +98,8 @@ impl Runner {
                     self.queue.update(number, |job| job.outcome = Some(self.epoch));
                     (JobState::Succeeded, String::new())
                 }
+                // The next leader finds it again.
+                Err(_) if self.queue.is_stopping() => return,
                 Err(error) => (JobState::Failed, format!("its result was not written: {error}")),
             },
             // It goes on under the next leader.

@@ -184,11 +184,11 @@ impl Store {
 
     /// Lets go of a run, of a data set with its runs, or both; an empty name is none.
     pub(crate) fn release(&self, run: &str, data_set: &str) {
+        // The data set first: what is about to be prepared from it finds nothing, and what is being prepared is not kept.
+        lock(&self.data_sets).remove(data_set);
         let mut runs = lock(&self.runs);
         runs.release(run);
         runs.release_of(data_set);
-        drop(runs);
-        lock(&self.data_sets).remove(data_set);
     }
 
     /// Lets go of everything: the coordinator that these rows belonged to is another one now.

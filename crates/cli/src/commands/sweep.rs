@@ -8,11 +8,17 @@ use crate::sweep_table;
 use anyhow::{Result, anyhow, bail};
 use shoal_wire::documents::to_bytes;
 
+/// Numbers of clusters of one sweep: all of them are in memory at once.
+const MAX_FITS: usize = 1_000;
+
 /// Fits and validates every number of clusters, writes sweep.json and prints a table.
 pub(crate) fn sweep(arguments: &SweepArguments) -> Result<()> {
     let (from, to) = (arguments.from, arguments.to);
     if from > to {
         bail!("--from {from} is more than --to {to}");
+    }
+    if to - from >= MAX_FITS {
+        bail!("--to {to}: at most {MAX_FITS} numbers of clusters at a time");
     }
     let mut run = InProcess::open(&arguments.job, &arguments.compute)?;
     if run.spec.kmeans.warm_start.is_some() {
