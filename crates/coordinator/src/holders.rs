@@ -1,4 +1,4 @@
-//! The workers that hold a data set: asking all of them, or one, whatever happens to them, and telling them to let go.
+//! The workers that hold a data set: asking all of them, or one, whatever happens to them.
 
 use crate::data_sets::DataSet;
 use crate::error::FleetError;
@@ -69,9 +69,6 @@ impl Holders {
             answered.retain(|key, _| held.contains(key));
             let is_open = |holder: &Arc<Holder>| !answered.contains_key(&holder.key());
             let open: Vec<Arc<Holder>> = holders.into_iter().filter(is_open).collect();
-            if open.is_empty() {
-                return Ok(answered.into_values().collect());
-            }
             let mut lost = None;
             for result in self.unless_cancelled(self.ask_each(open, &call)).await? {
                 match result {
@@ -80,10 +77,22 @@ impl Holders {
                     Err(error) => return Err(error),
                 }
             }
-            // Workers that go together, with their rack for instance, are one loss.
-            if let Some(error) = lost {
-                n_losses = lost_once_more(n_losses, error)?;
+            match lost {
+                // Whoever may hold the blocks by now would say nothing else.
+                None => return self.covering(answered.into_values().collect()),
+                // Workers that go together, with their rack for instance, are one loss.
+                Some(error) => n_losses = lost_once_more(n_losses, error)?,
             }
+        }
+    }
+
+    /// The answers, which must be about every block once: what was left out or counted twice would change the result in silence.
+    fn covering<A>(&self, answers: Vec<Answer<A>>) -> Result<Vec<Answer<A>>, FleetError> {
+        let mut blocks: Vec<BlockId> = answers.iter().flat_map(|(holder, _)| holder.blocks.iter().copied()).collect();
+        blocks.sort_unstable();
+        match blocks == self.data_set.placed.manifest().blocks() {
+            true => Ok(answers),
+            false => Err(FleetError::OtherBlocks { data_set: self.data_set.name.clone() }),
         }
     }
 
