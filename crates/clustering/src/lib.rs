@@ -14,6 +14,7 @@ mod error;
 mod machine;
 mod notes;
 mod observer;
+mod partial;
 mod questions;
 mod sample;
 mod segmentation;

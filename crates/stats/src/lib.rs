@@ -8,8 +8,10 @@ mod exact;
 mod moments;
 mod philox;
 mod quantile;
+mod terms;
 
 pub use exact::ExactSum;
 pub use moments::ColumnMoments;
 pub use philox::{RandomStream, philox4x32_10};
 pub use quantile::{DIGIT_BUCKETS, DigitCounts, DigitQuery, QuantileSearch};
+pub use terms::ExactTerms;

@@ -13,10 +13,10 @@ use crate::answers::Partial;
 use rayon::prelude::*;
 use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids, Merge, Preparation};
-use shoal_stats::ExactSum;
+use shoal_stats::{ExactSum, ExactTerms};
 
-/// Numbers of centroids that a thread takes, at least.
-const VALUES_OF_THREAD: usize = 1024;
+/// So many numbers of centroids a thread deals with by itself: to wake another one takes longer.
+pub const VALUES_ALONE: usize = 16 << 10;
 
 /// Computes inertia from sums. Holds the powers of two that the integers of those sums are multiples of.
 #[derive(Debug, Clone)]
@@ -70,23 +70,29 @@ impl ExactInertia {
 
     /// The inertia of `partial`, whose rows are assigned to `centroids` and have the sum of squares `squares`.
     pub fn of(&self, squares: &ExactSum, partial: &Partial, centroids: &Centroids) -> ExactSum {
-        let add = |mut inertia: ExactSum, cluster: usize| {
+        let add = |mut terms: ExactTerms, cluster: usize| {
             let (centroid, weight) = (centroids.row(cluster), partial.weights[cluster]);
             for ((value, sum), exponent) in centroid.iter().zip(partial.sum(cluster)).zip(&self.columns) {
                 let (mantissa, power) = decompose(*value);
-                add_product(&mut inertia, -2 * mantissa, *sum, power + exponent + self.weight);
-                add_product(&mut inertia, mantissa * mantissa, weight, 2 * power + self.weight);
+                terms.add(-2 * mantissa, *sum, power + exponent + self.weight);
+                terms.add(mantissa * mantissa, weight, 2 * power + self.weight);
             }
-            inertia
+            terms
         };
-        let merge = |mut sum: ExactSum, other: ExactSum| {
-            sum.merge(other);
-            sum
+        let merge = |mut terms: ExactTerms, other: ExactTerms| {
+            terms.merge(other);
+            terms
         };
-        let clusters = (0..centroids.n_clusters()).into_par_iter();
-        // To wake a thread costs more than a few clusters do.
-        let clusters = clusters.with_min_len(VALUES_OF_THREAD.div_ceil(self.columns.len()));
-        merge(clusters.fold(ExactSum::default, add).reduce(ExactSum::default, merge), squares.clone())
+        let terms = if centroids.values().len() <= VALUES_ALONE {
+            (0..centroids.n_clusters()).fold(ExactTerms::default(), add)
+        } else {
+            let clusters = (0..centroids.n_clusters()).into_par_iter();
+            let clusters = clusters.with_min_len((VALUES_ALONE / 2).div_ceil(self.columns.len()));
+            clusters.fold(ExactTerms::default, add).reduce(ExactTerms::default, merge)
+        };
+        let mut inertia = terms.total();
+        inertia.merge(squares.clone());
+        inertia
     }
 }
 
@@ -123,22 +129,11 @@ impl Kernel for PlainSquares<'_> {
 }
 
 /// A float32 as `integer x 2^power`.
-fn decompose(value: f32) -> (i128, i32) {
+fn decompose(value: f32) -> (i64, i32) {
     let bits = value.to_bits();
     let biased = (bits >> 23 & 0xff) as i32;
-    let fraction = i128::from(bits & 0x7f_ffff);
+    let fraction = i64::from(bits & 0x7f_ffff);
     // A normal number has a hidden leading bit; a subnormal one has the power of the smallest normal one.
     let (mantissa, power) = if biased == 0 { (fraction, -149) } else { (fraction | 1 << 23, biased - 150) };
     (if value.is_sign_negative() { -mantissa } else { mantissa }, power)
-}
-
-/// Adds `factor x integer x 2^exponent`; the factor has at most 48 bits.
-fn add_product(sum: &mut ExactSum, factor: i128, integer: i128, exponent: i32) {
-    match i64::try_from(integer) {
-        Ok(integer) => sum.add_integer(factor * i128::from(integer), exponent),
-        Err(_) => {
-            sum.add_integer(factor * (integer & i128::from(u64::MAX)), exponent);
-            sum.add_integer(factor * (integer >> 64), exponent + 64);
-        }
-    }
 }

@@ -30,7 +30,7 @@ mod vector_x86;
 
 pub use assign::{Assigner, Nearest, squared_distance};
 pub use device::CpuDevice;
-pub use inertia::ExactInertia;
+pub use inertia::{ExactInertia, VALUES_ALONE};
 pub use isa::Isa;
 pub use rows::MemoryRows;
 pub use shard::CpuShard;

@@ -67,13 +67,16 @@ impl<'a> Broadcasts<'a> {
         self.groups.resize(self.rows.len().div_ceil(GROUP) * n_features, [0.0; GROUP]);
         self.norms.clear();
         self.norms.resize(self.rows.len().next_multiple_of(GROUP), f32::INFINITY);
-        for (idx, row) in self.rows.iter().enumerate() {
-            let mut norm = 0.0f32;
-            for (feature, value) in scale.place(row).enumerate() {
-                self.groups[idx / GROUP * n_features + feature][idx % GROUP] = value;
-                norm += value * value;
+        let groups = self.groups.chunks_exact_mut(n_features).zip(self.norms.chunks_exact_mut(GROUP));
+        for (rows, (group, norms)) in self.rows.chunks(GROUP).zip(groups) {
+            for (lane, row) in rows.iter().enumerate() {
+                let mut norm = 0.0f32;
+                for (values, value) in group.iter_mut().zip(scale.place(row)) {
+                    values[lane] = value;
+                    norm += value * value;
+                }
+                norms[lane] = norm;
             }
-            self.norms[idx] = norm;
         }
     }
 }
