@@ -43,12 +43,6 @@ __device__ inline void copy_in_background(uint4* shared, const uint4* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
 
-/// The same, or zeros where there is nothing to copy.
-__device__ inline void copy_in_background_or_clear(uint4* shared, const uint4* global, bool exists) {
-    u32 address = static_cast<u32>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(exists ? 16 : 0) : "memory");
-}
-
 /// Closes a group of background copies.
 __device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -58,8 +52,11 @@ __device__ inline void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-/// Four numbers that nobody writes during the launch.
+/// Four numbers, four words or two, that nobody writes during the launch.
 __device__ inline float4 load_four(const float* values) { return __ldg(reinterpret_cast<const float4*>(values)); }
+__device__ inline uint4 load_words(const uint4* words) { return __ldg(words); }
+__device__ inline uint2 load_words(const uint2* words) { return __ldg(words); }
+__device__ inline float2 load_two(const float2* values) { return __ldg(values); }
 
 /// The square root, correctly rounded, of a number whose root and its own square are normal. It is what the compiler
 /// makes of __fsqrt_rn, less the test for the other numbers.

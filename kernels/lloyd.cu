@@ -1,4 +1,4 @@
-// A Lloyd pass: each row's nearest centroid, in one read of the rows, and which rows changed theirs.
+// A Lloyd pass: each row's nearest centroid, in one read of the rows' float16 (halves.cu), and which rows changed theirs.
 //
 // `lloyd_*` compares rows in float16 and settles those whose winner leads by more than the error that the host bounds
 // (`lead_per_norm`, `lead_min`). `exact_*` looks at the few rows that are left with twice the digits, and by float64 distances
@@ -7,94 +7,102 @@
 #pragma once
 #include "settle.cuh"
 
-/// Rows that a block goes over: all, those of a list, or with IS_EXACT those that the block has left in the first kernel.
+/// Rows that a block goes over: all, those of a list, or those that it has left in the first kernel.
 struct RowList {
     const u32* rows;  // null: a row is its own number
     u32 n;
     u32 first_group;
     u32 groups_apart;
 
-    __device__ u32 at(u32 idx, bool& exists) const {
-        exists = idx < n;
-        if (!exists) return 0;
+    __device__ u32 at(u32 idx) const {
+        if (idx >= n) return NOWHERE;
         return rows == nullptr ? idx : rows[idx];
     }
 };
 
 template <int PARTS>
-__device__ inline RowList row_list(const LloydPass& pass) {
-    if (PARTS == 2) {
-        const LloydSet& set = pass.sets[0];
+__device__ inline RowList row_list(const LloydPass& pass, const LloydSet& set) {
+    if (PARTS == 2 && set.unsure != nullptr) {
         return {set.unsure + static_cast<size_t>(blockIdx.x) * pass.room, set.n_unsure[blockIdx.x], 0, 1};
     }
-    if (pass.list == nullptr) return {nullptr, pass.n_rows, blockIdx.x, gridDim.x};
-    return {pass.list, *pass.n_listed, blockIdx.x, gridDim.x};
+    if (PARTS == 1 && set.list != nullptr) {
+        u32 n_listed = *set.n_listed;
+        if (n_listed <= pass.listed_max) return {set.list, n_listed, blockIdx.x, gridDim.x};
+    }
+    return {nullptr, pass.n_rows, blockIdx.x, gridDim.x};
 }
 
 /// Gives each lane the rows of its quad, from what the lanes of the quad have: slot t is the row of thread t.
 template <int TILES>
-__device__ inline void rows_of_quad(const float* (&rows)[2 * TILES], const LloydPass& pass, u32 row, bool exists) {
+__device__ inline void rows_of_quad(u32 (&rows)[2 * TILES], u32 own) {
 #pragma unroll
     for (u32 slot = 0; slot < 2 * TILES; ++slot) {
-        u32 source = (threadIdx.x & (LANES - 4)) + slot;
-        u32 row_there = __shfl_sync(ALL_LANES, exists ? row : NOWHERE, source);
-        rows[slot] = row_there == NOWHERE ? nullptr : pass.rows + static_cast<size_t>(row_there) * pass.stride;
+        rows[slot] = __shfl_sync(ALL_LANES, own, (threadIdx.x & (LANES - 4)) + slot);
     }
+}
+
+/// What is known of a lane's own row before it is compared, its label under the first set among it.
+template <int PARTS>
+__device__ inline OwnRow own_row(const LloydPass& pass, const LloydSet& set, u32 row) {
+    const bool exists = row != NOWHERE;
+    OwnRow own{row, exists, label_before(set, row, exists), 0, 0, 0};
+    if (PARTS == 1 && exists) {
+        float2 lengths = load_two(pass.lengths + row);
+        own.norm = lengths.x, own.residual = lengths.y;
+    }
+    return own;
 }
 
 /// The whole pass. IS_STREAMED: there is one set, and its fragments do not fit into shared memory.
 template <int STEPS, int TILES, int PARTS, bool IS_STREAMED>
 __device__ inline void lloyd_pass(const LloydPass& pass) {
     constexpr u32 ROWS = 16 * TILES, ROWS_OF_BLOCK = ROWS * WARPS;
-    const RowList list = row_list<PARTS>(pass);
-    if (PARTS == 2 && list.n == 0) return;
+    // Rows are asked for a step early where registers hold those of two steps; otherwise other blocks have work meanwhile.
+    constexpr bool IS_EARLY = PARTS == 1 && STEPS <= 4;
+    const LloydSet* sets = pass.sets + blockIdx.y * pass.n_sets;
+    const RowList list = row_list<PARTS>(pass, sets[0]);
+    const u32 n_groups = (list.n + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
     Counters* counters = reinterpret_cast<Counters*>(shared_memory);
     const float* words = reinterpret_cast<const float*>(shared_memory);
     for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) {
-        counters[idx] = {0, PARTS == 1 ? 0 : pass.sets[idx].n_moves[blockIdx.x]};
+        counters[idx] = {0, PARTS == 1 || sets[idx].unsure == nullptr ? 0 : sets[idx].n_moves[blockIdx.x]};
     }
-    if constexpr (!IS_STREAMED) {
+    if (!IS_STREAMED && list.first_group < n_groups) {
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
-            const LloydSet& set = pass.sets[idx];
+            const LloydSet& set = sets[idx];
             fetch_tiles<STEPS, PARTS>(shared_memory + set.shared_fragments,
                                       reinterpret_cast<float*>(shared_memory) + set.shared_norms, set, 0, set.n_tiles);
         }
         wait_for_copies<0>();
     }
     __syncthreads();
-    const u32 n_groups = (list.n + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
     // Thread t of quad g has row 8t + g of its warp.
     const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    const u32 own = warp * ROWS + lane % 4 * 8 + lane / 4;
-    const bool has_row = lane % 4 < 2 * TILES;
-    uint4* stage = PARTS == 1 && pass.shared_stage != NOWHERE
-                       ? shared_memory + pass.shared_stage + warp * (2 * TILES * STEPS * LANES)
-                       : nullptr;
-    bool exists, exists_next;
-    u32 row = list.at(list.first_group * ROWS_OF_BLOCK + own, exists);
-    const float* rows[2 * TILES];
-    rows_of_quad<TILES>(rows, pass, row, exists && has_row);
-    if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
-    close_copies();
-    u32 row_next = list.at((list.first_group + list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
-    u32 before = label_before(pass.sets[0], row, exists && has_row);
+    const u32 place = warp * ROWS + lane % 4 * 8 + lane / 4;
+    auto row_of = [&](u32 group) { return lane % 4 < 2 * TILES ? list.at(group * ROWS_OF_BLOCK + place) : NOWHERE; };
+    HalfRows<STEPS, TILES, PARTS> half, half_next;
+    u32 rows[2 * TILES];
+    u32 row_after = row_of(list.first_group + list.groups_apart);
+    OwnRow own, own_next = own_row<PARTS>(pass, sets[0], row_of(list.first_group));
+    rows_of_quad<TILES>(rows, own_next.row);
+    if constexpr (IS_EARLY) half_next.load(pass, rows);
     for (u32 group = list.first_group; group < n_groups; group += list.groups_apart) {
-        HalfRows<STEPS, TILES, PARTS> half;
-        wait_for_copies<0>();
-        half.load(pass, rows, stage);
-        // While these rows are compared the next ones are on their way, and the numbers of those after them.
-        bool exists_now = exists && has_row;
-        u32 row_now = row;
-        row = row_next, exists = exists_next;
-        rows_of_quad<TILES>(rows, pass, row, exists && has_row);
-        if (stage != nullptr) stage_rows<STEPS, TILES>(stage, pass, rows);
-        close_copies();
-        row_next = list.at((group + 2 * list.groups_apart) * ROWS_OF_BLOCK + own, exists_next);
+        own = own_next;
+        if constexpr (IS_EARLY) half = half_next;
+        if constexpr (PARTS == 1 && !IS_EARLY) half.load(pass, rows);
+        if constexpr (PARTS == 2) {
+            Lengths lengths = half.split_rows(pass, rows);
+            own.norm = lengths.norm, own.residual = lengths.residual;
+        }
+        own.length = sqrtf(own.norm);
+        // While these rows are compared what is known of the next ones is on its way, and the numbers of those after them.
+        own_next = own_row<PARTS>(pass, sets[0], row_after);
+        rows_of_quad<TILES>(rows, own_next.row);
+        if constexpr (IS_EARLY) half_next.load(pass, rows);
+        row_after = row_of(group + 2 * list.groups_apart);
         for (u32 idx = 0; idx < pass.n_sets; ++idx) {
-            const LloydSet& set = pass.sets[idx];
-            u32 before_now = before;
-            before = idx + 1 < pass.n_sets ? label_before(pass.sets[idx + 1], row_now, exists_now)
-                                           : label_before(pass.sets[0], row, exists && has_row);
+            const LloydSet& set = sets[idx];
+            u32 before_next = idx + 1 < pass.n_sets ? label_before(sets[idx + 1], own.row, own.exists) : NOWHERE;
             Nearest<TILES, PARTS> nearest;
             nearest.clear();
             if constexpr (IS_STREAMED) {
@@ -103,14 +111,14 @@ __device__ inline void lloyd_pass(const LloydPass& pass) {
                 compare<STEPS, TILES, PARTS>(nearest, half, shared_memory + set.shared_fragments, words + set.shared_norms, 0,
                                              set.n_tiles);
             }
-            nearest.finish();
-            settle<PARTS>(pass, set, found_by_lane(nearest, half, row_now, exists_now, before_now), counters[idx]);
+            settle<PARTS>(pass, set, own, best_of_own_row(nearest), counters[idx]);
+            own.before = before_next;
         }
     }
     __syncthreads();
     for (u32 idx = threadIdx.x; idx < pass.n_sets; idx += THREADS) {
-        if (PARTS == 1) pass.sets[idx].n_unsure[blockIdx.x] = counters[idx].n_unsure;
-        pass.sets[idx].n_moves[blockIdx.x] = counters[idx].n_moves;
+        if (PARTS == 1) sets[idx].n_unsure[blockIdx.x] = counters[idx].n_unsure;
+        sets[idx].n_moves[blockIdx.x] = counters[idx].n_moves;
     }
 }
 
@@ -129,7 +137,7 @@ LLOYD_KERNELS(16, 2, 3, 2, 2)
 LLOYD_KERNELS(32, 2, 3, 2, 2)
 LLOYD_KERNELS(48, 2, 2, 1, 2)
 LLOYD_KERNELS(64, 2, 2, 1, 2)
-LLOYD_KERNELS(96, 2, 1, 1, 1)
-LLOYD_KERNELS(128, 2, 1, 1, 1)
-LLOYD_KERNELS(192, 1, 1, 1, 1)
-LLOYD_KERNELS(256, 1, 1, 1, 1)
+LLOYD_KERNELS(96, 2, 2, 1, 2)
+LLOYD_KERNELS(128, 2, 2, 1, 2)
+LLOYD_KERNELS(192, 1, 2, 1, 1)
+LLOYD_KERNELS(256, 1, 2, 1, 1)

@@ -3,6 +3,8 @@
 #include "device.cuh"
 
 constexpr u32 NOWHERE = 0xffffffffu;
+/// Sets of centroids of one launch.
+constexpr u32 SETS_MAX = 24;
 
 /// A row that changed its cluster.
 struct Move {
@@ -18,7 +20,9 @@ struct LloydSet {
     const float* centroids;   // n_clusters x n_features
     u16* labels;              // n_rows; null where nothing is remembered
     float* until;             // n_rows
-    u32* unsure;              // blocks x room: the rows that the exact kernel has to look at
+    const u32* list;          // the rows to look at, if they are not too many; null for all
+    const u32* n_listed;
+    u32* unsure;              // blocks x room: the rows that the exact kernel has to look at; null for all
     u32* n_unsure;            // blocks
     Move* moves;              // blocks x room: the rows that changed their label
     u32* n_moves;             // blocks
@@ -36,19 +40,19 @@ struct LloydSet {
 
 struct LloydPass {
     const float* rows;        // n_rows x stride
-    const u32* list;          // the rows to look at; null for all
-    const u32* n_listed;
-    const LloydSet* sets;
-    u32 n_sets;
+    const uint4* halves;      // n_rows x steps x 16 float16, as halves.cu lays them out
+    const float2* lengths;    // n_rows
+    u32 n_sets;               // that share a read of the rows; block y has those from y x n_sets on
     u32 n_rows;
     u32 stride;
     u32 n_features;
-    u32 shared_stage;         // where rows are staged in shared memory, in 16 bytes; NOWHERE if there is no room for that
     u32 tiles_together;       // of a streamed set, in shared memory at a time
     u32 room;                 // rows of a block
+    u32 listed_max;           // a longer list does not pay
     float scale;              // a power of two; float16 parts are of rows times this
     float per_scale;
     u32 padding;
+    LloydSet sets[SETS_MAX];
 };
 
-static_assert(sizeof(LloydSet) == 112 && sizeof(LloydPass) == 72, "the host has the same structures");
+static_assert(sizeof(LloydSet) == 128 && sizeof(LloydPass) == 64 + 128 * SETS_MAX, "the host has the same structures");

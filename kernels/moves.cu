@@ -4,31 +4,38 @@
 // and a high one of 20, each with its sign, and blocks add limbs in shared memory, where no order of additions makes a
 // difference. Before a limb could run over, a block empties all of them into the sums in global memory.
 //
-// A block has some of the moves and a slice of the features, so that the sums of all clusters fit into its shared memory; a
+// A block has some of the moves of a set and a slice of the features, so that the sums of all clusters fit into its shared memory; a
 // warp goes over its moves with a lane for each feature of the slice. Where there are too many clusters for that, sums are
 // added in global memory at once (IN_GLOBAL).
 #pragma once
 #include "lloyd_pass.cuh"
 
-struct Moves {
-    const float* rows;        // n_rows x stride
-    const u64* row_weights;   // null where rows have none
-    const float* per_unit;    // n_features
+/// Moves of one set.
+struct MovesOfSet {
     const Move* moves;        // n_segments x room
     const u32* n_moves;       // n_segments
     u64* sums;                // 4 limbs x n_clusters x n_features: of values, or of low and of high limbs times weights
     u64* weights;             // 3 limbs x n_clusters: counts, then weights in two limbs
+    u32 n_clusters;
+    u32 padding;
+};
+
+struct Moves {
+    const float* rows;        // n_rows x stride
+    const u64* row_weights;   // null where rows have none
+    const float* per_unit;    // n_features
     u32 n_segments;
     u32 room;
     u32 stride;
     u32 n_features;
-    u32 n_clusters;
     u32 width;                // features of a slice: 8, 16 or 32
     u32 has_one_limb;         // no sum of these rows needs more than 64 bits
     u32 with_sums;            // otherwise only weights are asked for
+    u32 padding;
+    MovesOfSet sets[SETS_MAX];  // block z has one
 };
 
-static_assert(sizeof(Moves) == 88, "the host has the same structure");
+static_assert(sizeof(MovesOfSet) == 40 && sizeof(Moves) == 56 + 40 * SETS_MAX, "the host has the same structures");
 
 constexpr int LIMB_BITS = 21;
 /// Moves that a block looks at between two barriers.
@@ -103,13 +110,13 @@ __device__ inline void add_limbs(const BlockSums& sums, u32 value, Limbs limbs, 
 }
 
 /// The same at once in global memory, where `value` is cluster x n_features + feature.
-__device__ inline void add_limbs_in_global(const Moves& moves, size_t value, Limbs limbs, i64 weight) {
-    const size_t n_values = static_cast<size_t>(moves.n_clusters) * moves.n_features;
+__device__ inline void add_limbs_in_global(const Moves& moves, const MovesOfSet& set, size_t value, Limbs limbs, i64 weight) {
+    const size_t n_values = static_cast<size_t>(set.n_clusters) * moves.n_features;
     if (moves.row_weights != nullptr) {
-        add_in_global(moves.sums + value, n_values, limbs.low * weight, false);
-        add_in_global(moves.sums + 2 * n_values + value, n_values, limbs.high * weight, false);
+        add_in_global(set.sums + value, n_values, limbs.low * weight, false);
+        add_in_global(set.sums + 2 * n_values + value, n_values, limbs.high * weight, false);
     } else {
-        add_in_global(moves.sums + value, n_values, whole(limbs), moves.has_one_limb != 0);
+        add_in_global(set.sums + value, n_values, whole(limbs), moves.has_one_limb != 0);
     }
 }
 
@@ -128,7 +135,7 @@ __device__ inline bool count_move(const BlockSums& sums, const Move& move, i64 w
 /// Adds the values of the moves that the lanes of a warp have. A lane without one has row 0 and weight 0, and adds nothing
 /// to the first cluster; `has_from`: some of the rows were in a cluster before.
 template <bool IS_WEIGHTED, bool IN_GLOBAL>
-__device__ inline void add_values(const Moves& moves, const BlockSums& sums, const Move& own, i64 own_weight, bool has_from) {
+__device__ inline void add_values(const Moves& moves, const MovesOfSet& set, const BlockSums& sums, const Move& own, i64 own_weight, bool has_from) {
     constexpr u32 IN_FLIGHT = 8;
     const u32 lane = threadIdx.x % LANES, together = LANES / moves.width;
     const u32 slice_feature = lane % moves.width, feature = blockIdx.y * moves.width + slice_feature;
@@ -155,8 +162,8 @@ __device__ inline void add_values(const Moves& moves, const BlockSums& sums, con
             i64 weight = IS_WEIGHTED ? __shfl_sync(ALL_LANES, own_weight, source) : 1;
             Limbs limbs = limbs_of(values[idx], per_unit * factor);
             if constexpr (IN_GLOBAL) {
-                if (has_feature) add_limbs_in_global(moves, to, limbs, weight);
-                if (has_feature && from != NOWHERE) add_limbs_in_global(moves, from + place, {-limbs.low, -limbs.high}, weight);
+                if (has_feature) add_limbs_in_global(moves, set, to, limbs, weight);
+                if (has_feature && from != NOWHERE) add_limbs_in_global(moves, set, from + place, {-limbs.low, -limbs.high}, weight);
             } else {
                 add_limbs<IS_WEIGHTED>(sums, to, limbs, weight);
                 if (from != NOWHERE) add_limbs<IS_WEIGHTED>(sums, from + place, {-limbs.low, -limbs.high}, weight);
@@ -167,21 +174,21 @@ __device__ inline void add_values(const Moves& moves, const BlockSums& sums, con
 
 /// Brings what a block has into global memory. All threads of the block, between barriers.
 template <bool IS_WEIGHTED, bool IN_GLOBAL>
-__device__ inline void empty(const Moves& moves, const BlockSums& sums) {
-    const size_t n_values = static_cast<size_t>(moves.n_clusters) * moves.n_features;
-    for (u32 cluster = threadIdx.x; cluster < moves.n_clusters; cluster += THREADS) {
+__device__ inline void empty(const Moves& moves, const MovesOfSet& set, const BlockSums& sums) {
+    const size_t n_values = static_cast<size_t>(set.n_clusters) * moves.n_features;
+    for (u32 cluster = threadIdx.x; cluster < set.n_clusters; cluster += THREADS) {
         int count = static_cast<int>(sums.counts[cluster]);
-        if (blockIdx.y == 0 && count != 0) add_to_global(moves.weights + cluster, static_cast<u64>(static_cast<i64>(count)));
+        if (blockIdx.y == 0 && count != 0) add_to_global(set.weights + cluster, static_cast<u64>(static_cast<i64>(count)));
         if (IS_WEIGHTED && blockIdx.y == 0) {
             i64 weight = halves(sums.weights[0][cluster], sums.weights[1][cluster]);
-            add_in_global(moves.weights + moves.n_clusters + cluster, moves.n_clusters, weight, false);
+            add_in_global(set.weights + set.n_clusters + cluster, set.n_clusters, weight, false);
         }
         sums.counts[cluster] = sums.pending[cluster] = 0;
         if (IS_WEIGHTED) sums.weights[0][cluster] = sums.weights[1][cluster] = 0;
     }
     for (u32 value = threadIdx.x; value < sums.n_values; value += THREADS) {
         const u32 feature = blockIdx.y * moves.width + value % moves.width;
-        u64* sum = moves.sums + static_cast<size_t>(value / moves.width) * moves.n_features + feature;
+        u64* sum = set.sums + static_cast<size_t>(value / moves.width) * moves.n_features + feature;
         u32 words[4] = {sums.limbs[0][value], sums.limbs[1][value], 0, 0};
         sums.limbs[0][value] = sums.limbs[1][value] = 0;
         if (IS_WEIGHTED) {
@@ -200,9 +207,9 @@ __device__ inline void empty(const Moves& moves, const BlockSums& sums) {
 }
 
 template <bool IS_WEIGHTED, bool IN_GLOBAL>
-__device__ inline void add_moves(const Moves& moves) {
-    if (moves.n_moves[blockIdx.x % moves.n_segments] <= blockIdx.x / moves.n_segments * MOVES_TOGETHER) return;
-    const BlockSums sums(moves.n_clusters, IN_GLOBAL || moves.with_sums == 0 ? 0 : moves.width, IS_WEIGHTED);
+__device__ inline void add_moves(const Moves& moves, const MovesOfSet& set) {
+    if (set.n_moves[blockIdx.x % moves.n_segments] <= blockIdx.x / moves.n_segments * MOVES_TOGETHER) return;
+    const BlockSums sums(set.n_clusters, IN_GLOBAL || moves.with_sums == 0 ? 0 : moves.width, IS_WEIGHTED);
     for (u32 idx = threadIdx.x; idx < sums.n_words; idx += THREADS) reinterpret_cast<u32*>(shared_memory)[idx] = 0;
     __syncthreads();
     constexpr u32 OF_WARP = MOVES_TOGETHER / WARPS;
@@ -210,8 +217,8 @@ __device__ inline void add_moves(const Moves& moves) {
     // Several blocks share a segment, each taking every so many batches of it.
     const u32 segment = blockIdx.x % moves.n_segments, part = blockIdx.x / moves.n_segments;
     const u32 n_parts = gridDim.x / moves.n_segments;
-    const u32 n = moves.n_moves[segment];
-    const Move* list = moves.moves + static_cast<size_t>(segment) * moves.room;
+    const u32 n = set.n_moves[segment];
+    const Move* list = set.moves + static_cast<size_t>(segment) * moves.room;
     for (u32 first = part * MOVES_TOGETHER; first < n; first += n_parts * MOVES_TOGETHER) {
         bool is_full = false;
         for (u32 start = first + warp * OF_WARP; start < min(n, first + (warp + 1) * OF_WARP); start += LANES) {
@@ -223,20 +230,20 @@ __device__ inline void add_moves(const Moves& moves) {
                 is_full |= count_move<IS_WEIGHTED>(sums, move, weight);
             }
             bool has_from = __ballot_sync(ALL_LANES, move.from != NOWHERE) != 0;
-            if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, sums, move, weight, has_from);
+            if (moves.with_sums != 0) add_values<IS_WEIGHTED, IN_GLOBAL>(moves, set, sums, move, weight, has_from);
         }
         if (__syncthreads_or(is_full)) {
-            empty<IS_WEIGHTED, IN_GLOBAL>(moves, sums);
+            empty<IS_WEIGHTED, IN_GLOBAL>(moves, set, sums);
             __syncthreads();
         }
     }
     __syncthreads();
-    empty<IS_WEIGHTED, IN_GLOBAL>(moves, sums);
+    empty<IS_WEIGHTED, IN_GLOBAL>(moves, set, sums);
 }
 
 #define MOVES_KERNEL(NAME, IS_WEIGHTED, IN_GLOBAL)                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 4) NAME(const __grid_constant__ Moves moves) { \
-        add_moves<IS_WEIGHTED, IN_GLOBAL>(moves);                                                     \
+        add_moves<IS_WEIGHTED, IN_GLOBAL>(moves, moves.sets[blockIdx.z]);                                                     \
     }
 
 MOVES_KERNEL(add_moves, false, false)

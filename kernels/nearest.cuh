@@ -39,100 +39,155 @@ struct Nearest {
         first[slot] = fmaxf(first[slot], nearness);
         winner[slot] = wins ? cluster : winner[slot];
     }
+};
 
-    /// Brings together what the four threads of a quad have found.
-    __device__ void finish() {
+/// What was found for one row.
+struct Best {
+    float first;
+    float second;
+    float third;
+    u32 winner;
+    u32 runner_up;
+};
+
+template <typename T>
+__device__ inline T chosen(bool is_second, T first, T second) {
+    return is_second ? second : first;
+}
+
+/// Adds what another thread has found for the same row.
+template <int TILES, int PARTS>
+__device__ inline void merge_slot(Nearest<TILES, PARTS>& nearest, int slot, const Best& other) {
+    nearest.offer(slot, other.first, other.winner);
+    if (PARTS == 2) {
+        nearest.offer(slot, other.second, other.runner_up);
+        nearest.third[slot] = fmaxf(nearest.third[slot], other.third);
+    } else {
+        nearest.second[slot] = fmaxf(nearest.second[slot], other.second);
+    }
+}
+
+/// Brings together what the four threads of a quad have found, so that thread t is left with the row of slot t. In a step
+/// each gives half of its slots to the thread `distance` away and takes over the other half; with one tile threads 2 and 3
+/// end with the rows of threads 0 and 1.
+template <int TILES, int PARTS>
+__device__ inline Best best_of_own_row(Nearest<TILES, PARTS>& nearest) {
+    constexpr int SLOTS = 2 * TILES;
 #pragma unroll
-        for (int slot = 0; slot < 2 * TILES; ++slot) {
+    for (int kept = SLOTS; kept > 1; kept /= 2) {
+        const int distance = kept / 2;
+        const bool is_upper = (threadIdx.x & distance) != 0;
 #pragma unroll
-            for (int distance = 1; distance <= 2; distance *= 2) {
-                float other_first = __shfl_xor_sync(ALL_LANES, first[slot], distance);
-                float other_second = __shfl_xor_sync(ALL_LANES, second[slot], distance);
-                u32 other_winner = __shfl_xor_sync(ALL_LANES, winner[slot], distance);
-                if (PARTS == 2) {
-                    float other_third = __shfl_xor_sync(ALL_LANES, third[slot], distance);
-                    u32 other_runner_up = __shfl_xor_sync(ALL_LANES, runner_up[slot], distance);
-                    offer(slot, other_first, other_winner);
-                    offer(slot, other_second, other_runner_up);
-                    third[slot] = fmaxf(third[slot], other_third);
-                } else {
-                    offer(slot, other_first, other_winner);
-                    second[slot] = fmaxf(second[slot], other_second);
-                }
-            }
+        for (int slot = 0; slot < distance; ++slot) {
+            const int other = slot + distance;
+            Best taken{};
+            auto exchange = [&](auto& values) {
+                auto given = chosen(!is_upper, values[slot], values[other]);
+                values[slot] = chosen(is_upper, values[slot], values[other]);
+                return __shfl_xor_sync(ALL_LANES, given, distance);
+            };
+            taken.first = exchange(nearest.first), taken.second = exchange(nearest.second);
+            taken.winner = exchange(nearest.winner);
+            if (PARTS == 2) taken.third = exchange(nearest.third), taken.runner_up = exchange(nearest.runner_up);
+            merge_slot(nearest, slot, taken);
         }
     }
+    if (TILES == 1) {
+        auto there = [](auto value) { return __shfl_xor_sync(ALL_LANES, value, 2); };
+        Best taken{there(nearest.first[0]), there(nearest.second[0]), 0, there(nearest.winner[0]), 0};
+        if (PARTS == 2) taken.third = there(nearest.third[0]), taken.runner_up = there(nearest.runner_up[0]);
+        merge_slot(nearest, 0, taken);
+    }
+    return {nearest.first[0], nearest.second[0], nearest.third[0], nearest.winner[0], nearest.runner_up[0]};
+}
+
+/// The sum of what the four threads of a quad have.
+__device__ inline float sum_of_quad(float value) {
+    value += __shfl_xor_sync(ALL_LANES, value, 1);
+    return value + __shfl_xor_sync(ALL_LANES, value, 2);
+}
+
+/// Splits four values into float16 parts, each the float16 nearest to what those before leave; adds to the squared norm of
+/// the values and of what all parts leave.
+template <int PARTS>
+__device__ inline void split(uint2 (&parts)[PARTS], float4 values, float scale, float& norm, float& residual) {
+    float x = values.x * scale, y = values.y * scale, z = values.z * scale, w = values.w * scale;
+    norm += x * x + y * y + (z * z + w * w);
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part) {
+        parts[part] = make_uint2(pack_halves(x, y), pack_halves(z, w));
+        float2 front = unpack_halves(parts[part].x), back = unpack_halves(parts[part].y);
+        x -= front.x, y -= front.y, z -= back.x, w -= back.y;
+    }
+    residual += x * x + y * y + (z * z + w * w);
+}
+
+/// What a row's error depends on: its squared norm, scaled, and the length of what its parts leave.
+struct Lengths {
+    float norm;
+    float residual;
 };
 
 /// Rows of a warp, laid out for `multiply_tile`.
 template <int STEPS, int TILES, int PARTS>
 struct HalfRows {
     u32 parts[PARTS][TILES][STEPS][4];
-    float norms[2 * TILES];      // scaled, squared
-    float residuals[2 * TILES];  // of what the parts leave, likewise
 
-    /// Takes four features of a row.
-    __device__ void take(int slot, int step, float4 values, float scale, float& norm, float& residual) {
-        float x = values.x * scale, y = values.y * scale, z = values.z * scale, w = values.w * scale;
-        norm += x * x + y * y + (z * z + w * w);
-#pragma unroll
-        for (int part = 0; part < PARTS; ++part) {
-            u32 front = pack_halves(x, y), back = pack_halves(z, w);
-            parts[part][slot / 2][step][slot % 2] = front;
-            parts[part][slot / 2][step][2 + slot % 2] = back;
-            float2 front_values = unpack_halves(front), back_values = unpack_halves(back);
-            x -= front_values.x, y -= front_values.y, z -= back_values.x, w -= back_values.y;
-        }
-        residual += x * x + y * y + (z * z + w * w);
+    __device__ void put(int part, int slot, int step, uint2 words) {
+        parts[part][slot / 2][step][slot % 2] = words.x;
+        parts[part][slot / 2][step][2 + slot % 2] = words.y;
     }
 
-    /// Takes rows, a null pointer being a row of zeros. Where they are staged, each thread has its own pieces there.
-    __device__ void load(const LloydPass& pass, const float* const (&rows)[2 * TILES], const uint4* stage) {
-        const u32 lane = threadIdx.x % LANES, t = lane % 4;
+    /// Loads the float16 of rows; zeros where there is none. Clearing words by a mask also gives each its register: those of
+    /// one load lie side by side, and a tile product wants those of two rows so.
+    __device__ void load(const LloydPass& pass, const u32 (&rows)[2 * TILES]) {
+        static_assert(PARTS == 1, "one part lies in memory");
+        const u32 t = threadIdx.x % 4;
 #pragma unroll
         for (int slot = 0; slot < 2 * TILES; ++slot) {
+            const bool exists = rows[slot] != NOWHERE;
+            const u32 mask = exists ? ~0u : 0u;
+            const uint4* row = pass.halves + static_cast<size_t>(exists ? rows[slot] : 0) * (2 * STEPS);
+#pragma unroll
+            for (int pair = 0; pair < STEPS / 2; ++pair) {
+                uint4 words = load_words(row + 4 * pair + t);
+                put(0, slot, 2 * pair, make_uint2(words.x & mask, words.y & mask));
+                put(0, slot, 2 * pair + 1, make_uint2(words.z & mask, words.w & mask));
+            }
+            if constexpr (STEPS % 2 == 1) {
+                uint2 words = load_words(reinterpret_cast<const uint2*>(row + 2 * (STEPS - 1)) + t);
+                put(0, slot, STEPS - 1, make_uint2(words.x & mask, words.y & mask));
+            }
+        }
+    }
+
+    /// Splits float32 rows; those of thread t's own slot have the lengths that come back.
+    __device__ Lengths split_rows(const LloydPass& pass, const u32 (&rows)[2 * TILES]) {
+        const u32 t = threadIdx.x % 4;
+        Lengths own{};
+#pragma unroll
+        for (int slot = 0; slot < 2 * TILES; ++slot) {
+            const float* row = pass.rows + static_cast<size_t>(rows[slot] != NOWHERE ? rows[slot] : 0) * pass.stride;
             float4 values[STEPS];
-            if (stage != nullptr) {
 #pragma unroll
-                for (int step = 0; step < STEPS; ++step) {
-                    values[step] = reinterpret_cast<const float4*>(stage)[(slot * STEPS + step) * LANES + lane];
-                }
-            } else {
-#pragma unroll
-                for (int step = 0; step < STEPS; ++step) {
-                    bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
-                    values[step] = exists ? load_four(rows[slot] + 16 * step + 4 * t) : make_float4(0, 0, 0, 0);
-                }
+            for (int step = 0; step < STEPS; ++step) {
+                bool exists = rows[slot] != NOWHERE && 16 * step + 4 * t < pass.stride;
+                values[step] = exists ? load_four(row + 16 * step + 4 * t) : make_float4(0, 0, 0, 0);
             }
             float norm = 0, residual = 0;
 #pragma unroll
-            for (int step = 0; step < STEPS; ++step) take(slot, step, values[step], pass.scale, norm, residual);
+            for (int step = 0; step < STEPS; ++step) {
+                uint2 words[PARTS];
+                split<PARTS>(words, values[step], pass.scale, norm, residual);
 #pragma unroll
-            for (int distance = 1; distance <= 2; distance *= 2) {
-                norm += __shfl_xor_sync(ALL_LANES, norm, distance);
-                residual += __shfl_xor_sync(ALL_LANES, residual, distance);
+                for (int part = 0; part < PARTS; ++part) put(part, slot, step, words[part]);
             }
-            norms[slot] = norm;
-            residuals[slot] = residual;
+            norm = sum_of_quad(norm), residual = sum_of_quad(residual);
+            if (t == static_cast<u32>(slot)) own = {norm, sqrtf(residual)};
         }
+        return own;
     }
 };
-
-/// Starts to bring rows to where `HalfRows::load` takes them from.
-template <int STEPS, int TILES>
-__device__ inline void stage_rows(uint4* stage, const LloydPass& pass, const float* const (&rows)[2 * TILES]) {
-    const u32 lane = threadIdx.x % LANES, t = lane % 4;
-#pragma unroll
-    for (int slot = 0; slot < 2 * TILES; ++slot) {
-#pragma unroll
-        for (int step = 0; step < STEPS; ++step) {
-            // Where there is no row the address is never read.
-            bool exists = rows[slot] != nullptr && 16 * step + 4 * t < pass.stride;
-            const float* from = exists ? rows[slot] + 16 * step + 4 * t : pass.rows;
-            copy_in_background_or_clear(stage + (slot * STEPS + step) * LANES + lane, reinterpret_cast<const uint4*>(from), exists);
-        }
-    }
-}
 
 /// 16-byte words of a step of a tile of centroids.
 template <int PARTS>
@@ -144,7 +199,7 @@ __device__ inline void compare(Nearest<TILES, PARTS>& nearest, const HalfRows<ST
                                const uint4* fragments, const float* half_norms, u32 first_tile, u32 n_tiles) {
     const u32 lane = threadIdx.x % LANES;
     // With many features the products of two tiles are under way at a time, so that none waits for the one before.
-    [[maybe_unused]] constexpr int TOGETHER = STEPS >= 4 ? 2 : 1;
+    [[maybe_unused]] constexpr int TOGETHER = STEPS >= 4 && PARTS == 1 ? 2 : 1;
 #pragma unroll TOGETHER
     for (u32 tile = 0; tile < n_tiles; ++tile) {
         u32 cluster = (first_tile + tile) * 8 + lane % 4 * 2;

@@ -1,4 +1,4 @@
-// Distances between all rows of two clusters, summed for each row of either: what the silhouette is made of.
+// Distances between all rows of two clusters, summed for each row of either or of the first: what the silhouette is made of.
 //
 // A distance is a function of the pair alone, the same number on every engine: float32 dot products about a point near
 // both rows, fused, in the order of the features; |x|^2 + |y|^2 - 2 x . y; a correctly rounded root; the nearest integer
@@ -52,8 +52,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) place_rows(const __grid_co
 struct Side {
     const float* placed;
     const float* norms;
-    const u32* order;   // the rows
-    u64* sums;          // n, in integers of the scale
+    const float* rows;  // n_rows x stride
+    const u32* order;   // which of the rows
+    u64* sums;          // n, in integers of the scale; null where nobody asks for them
     u64* aside;         // n, and as many `aside_apart` further on: limbs in units of the question
     u32 aside_apart;
     u32 n;
@@ -62,7 +63,6 @@ struct Side {
 struct Pairs {
     Side x;
     Side y;
-    const float* rows;      // n_rows x stride
     double unit;
     u32 stride;
     u32 n_features;
@@ -202,8 +202,8 @@ __device__ inline void add_pairs_aside(const Pairs& pairs, u64 aside, u32 first_
         aside &= aside - 1;
         u32 x = first_x + place.x_at(bit % 8), y = first_y + place.y_at(bit / 8);
         if (x >= pairs.x.n || y >= pairs.y.n) continue;
-        const float* x_row = pairs.rows + static_cast<size_t>(pairs.x.order[x]) * pairs.stride;
-        const float* y_row = pairs.rows + static_cast<size_t>(pairs.y.order[y]) * pairs.stride;
+        const float* x_row = pairs.x.rows + static_cast<size_t>(pairs.x.order[x]) * pairs.stride;
+        const float* y_row = pairs.y.rows + static_cast<size_t>(pairs.y.order[y]) * pairs.stride;
         double square = squared_distance(x_row, y_row, pairs.n_features);
         if (square == 0) continue;
         double distance = rint(__ddiv_rn(__dsqrt_rn(square), pairs.unit));
@@ -240,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) add_pairs(const __grid_
         const u32 chunk = stage % chunks, y_tile = first_tile + stage / chunks;
         add_products(dots, here, place, n_features(chunk));
         if (chunk + 1 == chunks) {
-            const bool for_both = pairs.is_same == 0 || y_tile != x_tile;
+            const bool for_both = pairs.y.sums != nullptr && (pairs.is_same == 0 || y_tile != x_tile);
             u64 aside = add_distances(sums, dots, here, place);
             if (for_both) add_y_sums(pairs.y, sums, y_tile * TILE, place);
             if (aside != 0) add_pairs_aside(pairs, aside, x_tile * TILE, y_tile * TILE, place, for_both);
@@ -256,4 +256,4 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) add_pairs(const __grid_
     }
 }
 
-static_assert(sizeof(Side) == 48 && sizeof(Pairs) == 128 && sizeof(PlacedRows) == 56, "the host has the same structures");
+static_assert(sizeof(Side) == 56 && sizeof(Pairs) == 136 && sizeof(PlacedRows) == 56, "the host has the same structures");

@@ -6,39 +6,15 @@
 constexpr float SLACK = 1.0f / (1 << 20);
 constexpr float SMALLEST_NORMAL = 1.17549435e-38f;
 
-/// What was found for one row, by the lane that has it.
-struct Found {
+/// A row of a lane.
+struct OwnRow {
     u32 row;
     bool exists;
+    u32 before;  // the label that it had
     float norm;
-    float residual;  // squared norm of what float16 has left of the row
-    float first;
-    float second;
-    float third;
-    u32 winner;
-    u32 runner_up;
-    u32 before;      // the label that it had
+    float length;
+    float residual;
 };
-
-/// Picks the row of slot t for thread t of each quad. With one tile, threads 2 and 3 have none.
-template <int STEPS, int TILES, int PARTS>
-__device__ inline Found found_by_lane(const Nearest<TILES, PARTS>& nearest, const HalfRows<STEPS, TILES, PARTS>& rows,
-                                      u32 row, bool exists, u32 before) {
-    const u32 t = threadIdx.x % 4;
-    Found found{row, exists && t < 2 * TILES, rows.norms[0], rows.residuals[0], nearest.first[0], nearest.second[0],
-                nearest.third[0], nearest.winner[0], nearest.runner_up[0], before};
-#pragma unroll
-    for (u32 slot = 1; slot < 2 * TILES; ++slot) {
-        found.norm = t == slot ? rows.norms[slot] : found.norm;
-        found.residual = t == slot ? rows.residuals[slot] : found.residual;
-        found.first = t == slot ? nearest.first[slot] : found.first;
-        found.second = t == slot ? nearest.second[slot] : found.second;
-        found.third = t == slot ? nearest.third[slot] : found.third;
-        found.winner = t == slot ? nearest.winner[slot] : found.winner;
-        found.runner_up = t == slot ? nearest.runner_up[slot] : found.runner_up;
-    }
-    return found;
-}
 
 /// The float64 argmin of one row, found by a whole warp: eight lanes take a centroid, each every eighth feature, so that
 /// additions are those of `squared_distance`.
@@ -95,10 +71,10 @@ __device__ inline u32 label_before(const LloydSet& set, u32 row, bool exists) {
 }
 
 /// Remembers a row's label and its mark.
-__device__ inline void remember(const LloydSet& set, const Found& found, u32 label, float gap) {
+__device__ inline void remember(const LloydSet& set, u32 row, u32 label, float gap) {
     if (set.labels == nullptr) return;
-    set.labels[found.row] = static_cast<u16>(label);
-    set.until[found.row] = (gap + set.way) * (1.0f - SLACK);
+    set.labels[row] = static_cast<u16>(label);
+    set.until[row] = (gap + set.way) * (1.0f - SLACK);
 }
 
 /// Appends an entry of each lane that has one to the block's part of a list in global memory, `n` being in shared memory.
@@ -122,39 +98,39 @@ struct Counters {
 /// What comes after a warp's rows have been compared with a set. With PARTS == 1 the rows whose winner is not certain are
 /// put down for the exact kernel; with PARTS == 2 they are decided here, by float64 distances.
 template <int PARTS>
-__device__ inline void settle(const LloydPass& pass, const LloydSet& set, const Found& found, Counters& counters) {
+__device__ inline void settle(const LloydPass& pass, const LloydSet& set, const OwnRow& own, const Best& best, Counters& counters) {
     const size_t first_of_block = static_cast<size_t>(blockIdx.x) * pass.room;
-    float error = fmaf(found.norm, set.lead_per_norm, set.lead_min);
-    error += set.lead_per_residual * sqrtf(found.residual) + set.lead_per_length * sqrtf(found.norm);
-    float lead = found.first - found.second;
+    float error = fmaf(own.norm, set.lead_per_norm, set.lead_min);
+    error += set.lead_per_residual * own.residual + set.lead_per_length * own.length;
+    float lead = best.first - best.second;
     // Numbers beyond the range of float32 make the error infinite or NaN, and nothing leads by more.
     bool is_certain = lead > error;
-    bool is_unsure = found.exists && !is_certain;
-    u32 label = found.winner;
+    bool is_unsure = own.exists && !is_certain;
+    u32 label = best.winner;
     if constexpr (PARTS == 1) {
-        append(set.unsure + first_of_block, &counters.n_unsure, is_unsure, found.row);
+        append(set.unsure + first_of_block, &counters.n_unsure, is_unsure, own.row);
     } else {
         // Mostly no third centroid is as near, so that two distances tell.
-        bool are_two = found.first - found.third > error;
+        bool are_two = best.first - best.third > error;
         u32 undecided = __ballot_sync(ALL_LANES, is_unsure);
         while (undecided != 0) {
             u32 source = static_cast<u32>(__ffs(undecided)) - 1;
-            const float* row = pass.rows + static_cast<size_t>(__shfl_sync(ALL_LANES, found.row, source)) * pass.stride;
-            u32 a = __shfl_sync(ALL_LANES, found.winner, source), b = __shfl_sync(ALL_LANES, found.runner_up, source);
+            const float* row = pass.rows + static_cast<size_t>(__shfl_sync(ALL_LANES, own.row, source)) * pass.stride;
+            u32 a = __shfl_sync(ALL_LANES, best.winner, source), b = __shfl_sync(ALL_LANES, best.runner_up, source);
             bool are_two_there = __shfl_sync(ALL_LANES, are_two ? 1 : 0, source) != 0;
             u32 decided = are_two_there ? decide_between(row, set, pass.n_features, a, b) : decide(row, set, pass.n_features);
             if (threadIdx.x % LANES == source) label = decided;
             undecided &= undecided - 1;
         }
     }
-    bool is_settled = found.exists && (PARTS == 2 || is_certain);
+    bool is_settled = own.exists && (PARTS == 2 || is_certain);
     if (is_settled) {
         // d2 - d1 = (d2^2 - d1^2) / (d2 + d1), and (d2 + d1)^2 is at most four times |x|^2 - s1 - s2. The error keeps that
         // from being taken too small; the estimate's own error is taken off.
-        float mean_square = fmaxf(found.norm - found.first - found.second + (error + error), SMALLEST_NORMAL);
+        float mean_square = fmaxf(own.norm - best.first - best.second + (error + error), SMALLEST_NORMAL);
         float gap = (lead - error) * rsqrtf(mean_square) * (1.0f - 1.0f / 1024.0f) * pass.per_scale;
-        remember(set, found, label, is_certain ? gap : 0.0f);
+        remember(set, own.row, label, is_certain ? gap : 0.0f);
     }
-    bool has_moved = is_settled && found.before != label;
-    append(set.moves + first_of_block, &counters.n_moves, has_moved, Move{found.row, label, found.before});
+    bool has_moved = is_settled && own.before != label;
+    append(set.moves + first_of_block, &counters.n_moves, has_moved, Move{own.row, label, own.before});
 }

@@ -1,4 +1,5 @@
 // All kernels, compiled together into one image.
+#include "halves.cu"
 #include "lloyd.cu"
 #include "moves.cu"
 #include "pairs.cu"

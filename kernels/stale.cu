@@ -4,29 +4,38 @@
 // list      n_rows u32; the order of entries is not fixed, and nothing depends on it
 // n_listed  how many there are, 0 before the launch
 #pragma once
-#include "device.cuh"
+#include "lloyd_pass.cuh"
 
-struct StaleRows {
+struct StaleSet {
     const float* until;
     u32* list;
     u32* n_listed;
-    u32 n_rows;
     float way;
+    u32 padding;
 };
 
-/// A warp takes 512 rows at a time, so that the counter they all share is seldom asked.
-extern "C" __global__ void __launch_bounds__(THREADS) list_stale(const __grid_constant__ StaleRows stale) {
+struct StaleRows {
+    u32 n_rows;
+    u32 padding;
+    StaleSet sets[SETS_MAX];
+};
+
+static_assert(sizeof(StaleSet) == 32 && sizeof(StaleRows) == 8 + 32 * SETS_MAX, "the host has the same structures");
+
+/// Block y has a set; a warp takes 512 rows at a time, so that the counter they all share is seldom asked.
+extern "C" __global__ void __launch_bounds__(THREADS) list_stale(const __grid_constant__ StaleRows all) {
+    const StaleSet& stale = all.sets[blockIdx.y];
     constexpr int ROUNDS = 16;
     constexpr u32 ROWS = ROUNDS * LANES;
     const u32 lane = threadIdx.x % LANES;
-    const u32 n_groups = (stale.n_rows + ROWS - 1) / ROWS;
+    const u32 n_groups = (all.n_rows + ROWS - 1) / ROWS;
     for (u32 group = blockIdx.x * WARPS + threadIdx.x / LANES; group < n_groups; group += gridDim.x * WARPS) {
         u32 first = group * ROWS + lane;
         float until[ROUNDS];
 #pragma unroll
         for (int round = 0; round < ROUNDS; ++round) {
             u32 row = first + round * LANES;
-            until[round] = row < stale.n_rows ? stale.until[row] : INFINITY;
+            until[round] = row < all.n_rows ? stale.until[row] : INFINITY;
         }
         u32 found[ROUNDS], n_found = 0;
 #pragma unroll

@@ -21,13 +21,15 @@ using i64 = long long;
 #define __grid_constant__
 #define __launch_bounds__(...)
 
-struct float2 { float x, y; };
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) uint2 { u32 x, y; };
 struct alignas(16) uint4 { u32 x, y, z, w; };
 struct Place { u32 x, y, z; };
 
 inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+inline uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 /// Where the running fiber is in its launch.
@@ -149,11 +151,11 @@ inline void multiply_tile(float (&sums)[4], const u32 (&a)[4], u32 b_first, u32 
 
 inline void add_to_global(u64* to, u64 value) { *to += value; }
 inline void copy_in_background(uint4* shared, const uint4* global) { *shared = *global; }
-inline void copy_in_background_or_clear(uint4* shared, const uint4* global, bool exists) {
-    *shared = exists ? *global : uint4{0, 0, 0, 0};
-}
 inline void close_copies() {}
 template <int PENDING>
 void wait_for_copies() {}
 inline float4 load_four(const float* values) { return *reinterpret_cast<const float4*>(values); }
+inline uint4 load_words(const uint4* words) { return *words; }
+inline uint2 load_words(const uint2* words) { return *words; }
+inline float2 load_two(const float2* values) { return *values; }
 inline float root_of_normal(float square) { return std::sqrt(square); }

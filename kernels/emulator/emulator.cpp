@@ -54,7 +54,7 @@ struct Block {
 thread_local Block block;
 
 [[noreturn]] void fail(const char* what) {
-    std::fprintf(stderr, "emulated kernel: %s (block %u %u, thread %u)\n", what, blockIdx.x, blockIdx.y, threadIdx.x);
+    std::fprintf(stderr, "emulated kernel: %s (block %u %u %u, thread %u)\n", what, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x);
     std::abort();
 }
 
@@ -133,6 +133,7 @@ struct Named {
 
 const Named KERNELS[] = {
     LLOYD(16), LLOYD(32), LLOYD(48), LLOYD(64), LLOYD(96), LLOYD(128), LLOYD(192), LLOYD(256),
+    {"halve_rows", call<const HalvedRows, halve_rows>},
     {"add_moves", call<const Moves, add_moves>},
     {"add_moves_weighted", call<const Moves, add_moves_weighted>},
     {"add_moves_in_global", call<const Moves, add_moves_in_global>},
@@ -188,7 +189,7 @@ const unsigned char* give_to_warp(const void* gift, std::size_t bytes) {
 }
 
 /// Runs a kernel over a grid; 0 if there is none of that name.
-extern "C" int shoal_emulate(const char* name, const u32 grid[2], u32 n_threads, std::size_t shared_bytes, const void* parameters) {
+extern "C" int shoal_emulate(const char* name, const u32 grid[3], u32 n_threads, std::size_t shared_bytes, const void* parameters) {
     for (const Named& named : KERNELS) {
         if (std::strcmp(named.name, name) != 0) continue;
         block.kernel = named.kernel;
@@ -201,13 +202,11 @@ extern "C" int shoal_emulate(const char* name, const u32 grid[2], u32 n_threads,
         }
         std::vector<uint4> shared(shared_bytes / sizeof(uint4) + 1);
         shared_memory = shared.data();
-        gridDim = {grid[0], grid[1], 1};
-        for (u32 y = 0; y < grid[1]; ++y) {
-            for (u32 x = 0; x < grid[0]; ++x) {
-                std::memset(shared.data(), 0xa5, shared_bytes);
-                blockIdx = {x, y, 0};
-                run_block();
-            }
+        gridDim = {grid[0], grid[1], grid[2]};
+        for (u32 idx = 0; idx < grid[0] * grid[1] * grid[2]; ++idx) {
+            std::memset(shared.data(), 0xa5, shared_bytes);
+            blockIdx = {idx % grid[0], idx / grid[0] % grid[1], idx / grid[0] / grid[1]};
+            run_block();
         }
         return 1;
     }

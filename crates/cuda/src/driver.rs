@@ -1,11 +1,13 @@
-//! The GPU of the machine, by the driver that is found there at run time. The only place that knows cudarc.
+//! The GPU of the machine, by the driver that is found there at run time. With [`crate::pinned`] the only place that knows
+//! cudarc.
 
 use crate::gpu::{Gpu, GpuError, Launch, THREADS};
+use crate::pinned::Pinned;
 use cudarc::driver::sys::{CUdevice_attribute, CUfunction, CUfunction_attribute_enum, CUmodule};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All kernels, for the generations of GPUs named in kernels/README.md.
 static IMAGE: &[u8] = include_bytes!("../../../kernels/images/shoal.fatbin");
@@ -15,6 +17,8 @@ const OLDEST_DRIVER: i32 = 13_000;
 
 /// A GPU of this machine.
 pub struct CudaGpu {
+    /// Before the context, without which it cannot be given back.
+    pinned: Mutex<Pinned>,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     module: Module,
@@ -25,8 +29,11 @@ pub struct CudaGpu {
 
 /// A handle of the driver, which any thread may use that has the context.
 struct Module(CUmodule);
-#[derive(Clone, Copy)]
-struct Function(CUfunction);
+struct Function {
+    function: CUfunction,
+    /// The last question after its occupancy, and the answer.
+    occupancy: Option<(usize, u32)>,
+}
 
 // SAFETY: the driver's handles belong to a context, not to a thread.
 unsafe impl Send for Module {}
@@ -87,7 +94,8 @@ impl CudaGpu {
         // SAFETY: the image is whole, and outlives the module.
         let module = unsafe { result::module::load_data(IMAGE.as_ptr().cast()) }.map_err(failed("load the kernels"))?;
         let (module, functions) = (Module(module), Mutex::default());
-        let gpu = Self { context, stream, module, functions, n_processors, shared_bytes_max };
+        let pinned = Mutex::new(Pinned::new().map_err(&failed_to_start)?);
+        let gpu = Self { context, stream, module, functions, pinned, n_processors, shared_bytes_max };
         gpu.keep_memory()?;
         Ok(gpu)
     }
@@ -107,10 +115,15 @@ impl CudaGpu {
         self.pool().and_then(set).map_err(failed("keep memory"))
     }
 
-    fn function(&self, kernel: &str) -> Result<CUfunction, GpuError> {
+    /// Does something with a kernel.
+    fn with_function<A>(
+        &self,
+        kernel: &str,
+        work: impl FnOnce(&mut Function) -> Result<A, GpuError>,
+    ) -> Result<A, GpuError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(kernel) {
-            return Ok(function.0);
+        if let Some(function) = functions.get_mut(kernel) {
+            return work(function);
         }
         let name = CString::new(kernel).map_err(|error| GpuError::Failed {
             what: format!("find the kernel {kernel}"),
@@ -125,8 +138,11 @@ impl CudaGpu {
                 .map_err(failed(&format!("give the kernel {kernel} shared memory")))?;
             function
         };
-        functions.insert(kernel.to_owned(), Function(function));
-        Ok(function)
+        work(functions.entry(kernel.to_owned()).or_insert(Function { function, occupancy: None }))
+    }
+
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bind(&self) -> Result<(), GpuError> {
@@ -150,11 +166,18 @@ impl Gpu for CudaGpu {
 
     fn blocks_together(&self, kernel: &str, shared_bytes: usize) -> Result<u32, GpuError> {
         self.bind()?;
-        let function = self.function(kernel)?;
-        // SAFETY: the function is there.
-        let n_blocks =
-            unsafe { result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes) };
-        Ok(n_blocks.map_err(failed("tell its occupancy"))? as u32)
+        self.with_function(kernel, |Function { function, occupancy }| {
+            if let Some((_, n_blocks)) = occupancy.filter(|(asked, _)| *asked == shared_bytes) {
+                return Ok(n_blocks);
+            }
+            let threads = THREADS as i32;
+            // SAFETY: the function is there.
+            let n_blocks =
+                unsafe { result::occupancy::max_active_block_per_multiprocessor(*function, threads, shared_bytes) };
+            let n_blocks = n_blocks.map_err(failed("tell its occupancy"))? as u32;
+            *occupancy = Some((shared_bytes, n_blocks));
+            Ok(n_blocks)
+        })
     }
 
     fn free_bytes(&self) -> Result<usize, GpuError> {
@@ -194,32 +217,30 @@ impl Gpu for CudaGpu {
     unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the caller's.
-        unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) }.map_err(failed("take a copy"))
+        unsafe { self.pinned().upload(address, bytes, self.stream.cu_stream()) }.map_err(failed("take a copy"))
     }
 
     fn finish(&self) -> Result<(), GpuError> {
         self.bind()?;
-        self.stream.synchronize().map_err(failed("finish"))
+        self.pinned().finish(&self.stream).map_err(failed("finish"))
     }
 
     unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), GpuError> {
         self.bind()?;
-        // SAFETY: the caller's; the copy is there when the stream has been waited for.
-        unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) }.map_err(failed("give a copy"))?;
-        self.finish()
+        // SAFETY: the caller's.
+        unsafe { self.pinned().download(address, bytes, &self.stream) }.map_err(failed("give a copy"))
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {
         self.bind()?;
-        let function = self.function(launch.kernel)?;
+        let function = self.with_function(launch.kernel, |function| Ok(function.function))?;
         let mut parameters = [launch.parameters.as_ptr().cast_mut().cast::<c_void>()];
-        let grid = (launch.grid.0, launch.grid.1, 1);
         let shared_bytes = launch.shared_bytes as u32;
         // SAFETY: the caller's; the driver copies the parameters.
         unsafe {
             result::launch_kernel(
                 function,
-                grid,
+                launch.grid,
                 (THREADS, 1, 1),
                 shared_bytes,
                 self.stream.cu_stream(),

@@ -90,8 +90,8 @@ impl From<GpuError> for ClusteringError {
 pub struct Launch<'a> {
     /// Its name in the image.
     pub kernel: &'a str,
-    /// Blocks in both directions.
-    pub grid: (u32, u32),
+    /// Blocks in all three directions.
+    pub grid: (u32, u32, u32),
     /// Shared memory of a block that the kernel does not declare itself.
     pub shared_bytes: usize,
     /// The one structure that it takes.
@@ -267,12 +267,16 @@ impl<T: Pod> Growing<T> {
 pub(crate) const NULL: u64 = 0;
 
 /// Numbers of several kinds that go to the GPU in one copy.
-#[derive(Default)]
 pub(crate) struct Parcel {
     bytes: Vec<u8>,
 }
 
 impl Parcel {
+    /// An empty one that has room for so many bytes.
+    pub(crate) fn with_room(n_bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(n_bytes) }
+    }
+
     /// Adds numbers; where they will be, from the beginning of the parcel on, at a multiple of 16 bytes.
     pub(crate) fn add<T: Pod>(&mut self, values: &[T]) -> usize {
         let offset = self.bytes.len().next_multiple_of(16);

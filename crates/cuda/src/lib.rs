@@ -5,19 +5,24 @@
 //! but the driver, and one without a GPU says so in one line ([`count`]). Everything above the driver works through one
 //! small trait ([`Gpu`]), behind which tests put the same kernels compiled for the CPU.
 //!
-//! Lloyd passes, weighing and exact silhouettes run on the GPU. What a job asks a few times (draws, moves, spreads) the
+//! Lloyd passes, weighing and the distances of silhouettes are the GPU's. What a job asks a few times (draws, moves, spreads) the
 //! processor beside it answers from its own copy of the rows.
 
+mod distances;
 mod driver;
 mod gpu;
 mod lloyd;
 mod moves;
+mod ordered;
 mod packed;
+mod pairs;
 mod passes;
+mod pinned;
 mod round;
 mod rows;
 mod shard;
 mod silhouette;
+mod stale;
 
 pub use driver::{CudaGpu, count};
 pub use gpu::{Gpu, GpuError, Launch, THREADS};

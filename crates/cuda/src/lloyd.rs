@@ -5,6 +5,9 @@ use crate::packed::{CertainLead, PackedCentroids, Parts, STEP};
 use bytemuck::{Pod, Zeroable};
 use shoal_domain::Centroids;
 
+/// Sets of centroids of one launch.
+pub(crate) const SETS_MAX: usize = 24;
+
 /// One set of centroids, as kernels/lloyd_pass.cuh has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -14,6 +17,8 @@ pub(crate) struct LloydSet {
     pub(crate) centroids: u64,
     pub(crate) labels: u64,
     pub(crate) until: u64,
+    pub(crate) list: u64,
+    pub(crate) n_listed: u64,
     pub(crate) unsure: u64,
     pub(crate) n_unsure: u64,
     pub(crate) moves: u64,
@@ -32,33 +37,22 @@ pub(crate) struct LloydSet {
 #[repr(C)]
 pub(crate) struct LloydPass {
     pub(crate) rows: u64,
-    pub(crate) list: u64,
-    pub(crate) n_listed: u64,
-    pub(crate) sets: u64,
+    pub(crate) halves: u64,
+    pub(crate) lengths: u64,
     pub(crate) n_sets: u32,
     pub(crate) n_rows: u32,
     pub(crate) stride: u32,
     pub(crate) n_features: u32,
-    pub(crate) shared_stage: u32,
     pub(crate) tiles_together: u32,
     pub(crate) room: u32,
+    pub(crate) listed_max: u32,
     pub(crate) scale: f32,
     pub(crate) per_scale: f32,
     pub(crate) padding: u32,
+    pub(crate) sets: [LloydSet; SETS_MAX],
 }
 
-const _: () = assert!(size_of::<LloydSet>() == 112 && size_of::<LloydPass>() == 72);
-
-/// The kernel that lists stale rows, as kernels/stale.cu has it.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct StaleRows {
-    pub(crate) until: u64,
-    pub(crate) list: u64,
-    pub(crate) n_listed: u64,
-    pub(crate) n_rows: u32,
-    pub(crate) way: f32,
-}
+const _: () = assert!(size_of::<LloydSet>() == 128 && size_of::<LloydPass>() == 64 + 128 * SETS_MAX);
 
 /// Kernels for rows of so many features at most.
 #[derive(Debug, Clone, Copy)]
@@ -66,23 +60,23 @@ struct Family {
     n_features: usize,
     /// Tiles of 16 rows that a warp takes at a time.
     tiles: usize,
-    /// Blocks that share a multiprocessor.
-    blocks: usize,
+    /// Blocks that share a multiprocessor: of the first kernel, and of the exact one.
+    blocks: [usize; 2],
 }
 
-const fn family(n_features: usize, tiles: usize, blocks: usize) -> Family {
+const fn family(n_features: usize, tiles: usize, blocks: [usize; 2]) -> Family {
     Family { n_features, tiles, blocks }
 }
 
 const FAMILIES: [Family; 8] = [
-    family(16, 2, 3),
-    family(32, 2, 3),
-    family(48, 2, 2),
-    family(64, 2, 2),
-    family(96, 2, 1),
-    family(128, 2, 1),
-    family(192, 1, 1),
-    family(256, 1, 1),
+    family(16, 2, [3, 2]),
+    family(32, 2, [3, 2]),
+    family(48, 2, [2, 2]),
+    family(64, 2, [2, 2]),
+    family(96, 2, [2, 1]),
+    family(128, 2, [2, 1]),
+    family(192, 1, [2, 1]),
+    family(256, 1, [2, 1]),
 ];
 /// Most features of a row.
 const MAX_FEATURES: usize = 256;
@@ -92,17 +86,17 @@ const TILE: usize = 8;
 const NORMS_BYTES: usize = TILE * size_of::<f32>();
 /// Shared memory that the system takes of each block.
 const RESERVED_BYTES: usize = 1024;
+/// Shared memory of a set's counters.
+const COUNTERS_BYTES: usize = 2 * size_of::<u32>();
 /// A streamed set's tiles in shared memory at a time, in bytes, at most; as many are on their way.
 const STREAMED_BYTES_MAX: usize = 32 << 10;
-/// What stands for no place in shared memory.
-const NOWHERE: u32 = u32::MAX;
 
 /// The kernels for rows of some number of features.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LloydKernels {
     family: Family,
-    /// Shared memory that a block may take, first so that as many as can share a multiprocessor.
-    shared_bytes: [usize; 2],
+    /// Shared memory of a multiprocessor, as far as one block may have it.
+    shared_bytes: usize,
 }
 
 /// Sets that one launch looks at, and what it keeps of them in shared memory.
@@ -111,20 +105,26 @@ pub(crate) struct Plan {
     /// Numbers of the sets.
     pub(crate) sets: Vec<usize>,
     parts: Parts,
-    /// Bytes of fragments and norms.
-    fragment_bytes: usize,
+    /// Whether sets share a read of the rows; otherwise each has blocks of its own.
+    is_shared: bool,
     is_streamed: bool,
-    stage_bytes: usize,
+    /// Fragments and norms that a block has at a time.
+    fragment_bytes: usize,
 }
 
 impl Plan {
-    /// Before it there are two counters for each set.
-    fn stage_at(&self) -> usize {
-        (self.sets.len() * 2 * size_of::<u32>()).next_multiple_of(16)
+    /// Sets that a block looks at.
+    fn of_block(&self) -> usize {
+        if self.is_shared { self.sets.len() } else { 1 }
+    }
+
+    /// Where fragments begin.
+    fn fragments_at(&self) -> usize {
+        (self.of_block() * COUNTERS_BYTES).next_multiple_of(16)
     }
 
     fn shared_bytes(&self) -> usize {
-        self.stage_at() + self.stage_bytes + self.fragment_bytes
+        self.fragments_at() + self.fragment_bytes
     }
 }
 
@@ -132,9 +132,7 @@ impl LloydKernels {
     pub(crate) fn new(n_features: usize, gpu: &dyn Gpu) -> Result<Self, GpuError> {
         let family = FAMILIES.into_iter().find(|family| family.n_features >= n_features);
         let family = family.ok_or(GpuError::TooManyFeatures { n_features, max: MAX_FEATURES })?;
-        let all = gpu.shared_bytes_max();
-        let shared = (all + RESERVED_BYTES) / family.blocks - RESERVED_BYTES;
-        Ok(Self { family, shared_bytes: [shared, all] })
+        Ok(Self { family, shared_bytes: gpu.shared_bytes_max() })
     }
 
     /// Steps of the kernels' tile products.
@@ -142,7 +140,12 @@ impl LloydKernels {
         self.family.n_features / STEP
     }
 
-    /// Rows that a block of the first kernel takes at a time.
+    /// Shared memory of a block that leaves room for the others.
+    fn block_bytes(&self, parts: Parts) -> usize {
+        (self.shared_bytes + RESERVED_BYTES) / self.family.blocks[parts.n_parts() - 1] - RESERVED_BYTES
+    }
+
+    /// Rows that a block of the first kernel takes at a time; those of the exact one divide them.
     fn rows_of_block(&self) -> usize {
         16 * self.family.tiles * WARPS
     }
@@ -151,27 +154,21 @@ impl LloydKernels {
         self.n_steps() * parts.step_words() * 16 + NORMS_BYTES
     }
 
-    fn stage_bytes(&self) -> usize {
-        WARPS * 2 * self.family.tiles * self.n_steps() * 512
-    }
-
     /// Tiles of a streamed set that lie in shared memory at a time.
     fn tiles_together(&self, parts: Parts) -> usize {
-        let [_, all] = self.shared_bytes;
-        let stage = Some(self.stage_bytes()).filter(|stage| 2 * stage < all).unwrap_or(0);
-        (((all - stage - 16) / 2).min(STREAMED_BYTES_MAX) / self.tile_bytes(parts)).max(1)
+        (((self.block_bytes(parts) - 16) / 2).min(STREAMED_BYTES_MAX) / self.tile_bytes(parts)).max(1)
     }
 
-    /// Spreads sets over launches: as many together as shared memory holds.
-    pub(crate) fn plan(&self, sets: &[(usize, &Centroids)]) -> Vec<Plan> {
+    /// Spreads sets over launches whose blocks look at all sets of theirs: as many as shared memory holds.
+    pub(crate) fn sharing(&self, sets: &[(usize, &Centroids)]) -> Vec<Plan> {
         let mut plans: Vec<Plan> = Vec::new();
         for (idx, set) in sets {
-            let alone = self.plan_of(*idx, set, Parts::One);
-            if let Some(last) = plans.last_mut() {
+            let alone = Plan { is_shared: true, ..self.alone(*idx, set, Parts::One) };
+            if let Some(last) = plans.last_mut().filter(|last| last.sets.len() < SETS_MAX) {
                 let fragment_bytes = last.fragment_bytes + alone.fragment_bytes;
                 let joined = Plan { sets: [&last.sets[..], &[*idx]].concat(), fragment_bytes, ..last.clone() };
-                let are_alike = !last.is_streamed && !alone.is_streamed && last.stage_bytes == alone.stage_bytes;
-                if are_alike && joined.shared_bytes() <= self.shared_bytes[0] {
+                let is_streamed = last.is_streamed || alone.is_streamed;
+                if !is_streamed && joined.shared_bytes() <= self.block_bytes(Parts::One) {
                     *last = joined;
                     continue;
                 }
@@ -181,40 +178,34 @@ impl LloydKernels {
         plans
     }
 
-    /// How a set is looked at alone: with its fragments and staged rows in shared memory if that holds them, and with as
-    /// many blocks on a multiprocessor as there can be.
-    pub(crate) fn plan_of(&self, idx: usize, set: &Centroids, parts: Parts) -> Plan {
-        let resident = (set.n_clusters().div_ceil(TILE) * self.tile_bytes(parts), false);
-        let streamed = (2 * self.tiles_together(parts) * self.tile_bytes(parts), true);
-        let stages: &[usize] = if parts == Parts::One { &[self.stage_bytes(), 0] } else { &[0] };
-        let plan = |(fragment_bytes, is_streamed): (usize, bool), stage_bytes: usize| Plan {
-            sets: vec![idx],
-            parts,
-            fragment_bytes,
-            is_streamed,
-            stage_bytes,
-        };
-        let choices =
-            [resident, streamed].into_iter().flat_map(|fragments| stages.iter().map(move |stage| (fragments, *stage)));
-        for (fragments, stage) in choices {
-            for limit in self.shared_bytes {
-                if plan(fragments, stage).shared_bytes() <= limit {
-                    return plan(fragments, stage);
+    /// Spreads sets over launches in which each has blocks of its own.
+    pub(crate) fn apart(&self, sets: &[(usize, &Centroids)], parts: Parts) -> Vec<Plan> {
+        let mut plans: Vec<Plan> = Vec::new();
+        for (idx, set) in sets {
+            let alone = self.alone(*idx, set, parts);
+            let alike = |plan: &&mut Plan| plan.is_streamed == alone.is_streamed && plan.sets.len() < SETS_MAX;
+            match plans.iter_mut().find(alike) {
+                Some(plan) => {
+                    plan.sets.push(*idx);
+                    plan.fragment_bytes = plan.fragment_bytes.max(alone.fragment_bytes);
                 }
+                None => plans.push(alone),
             }
         }
-        plan(streamed, 0)
+        plans
     }
 
-    /// Fills in where each set of a plan has its numbers in shared memory.
-    pub(crate) fn place(&self, plan: &Plan, sets: &mut [LloydSet]) {
-        let mut next_byte = plan.stage_at() + plan.stage_bytes;
-        for set in sets {
-            let n_tiles = set.n_tiles as usize;
-            let fragment_bytes = n_tiles * (self.tile_bytes(plan.parts) - NORMS_BYTES);
-            set.shared_fragments = (next_byte / 16) as u32;
-            set.shared_norms = ((next_byte + fragment_bytes) / size_of::<f32>()) as u32;
-            next_byte += fragment_bytes + n_tiles * NORMS_BYTES;
+    /// How a set is looked at by itself: its fragments lie in shared memory if that holds them and leaves room for the other
+    /// blocks of a multiprocessor.
+    fn alone(&self, idx: usize, set: &Centroids, parts: Parts) -> Plan {
+        let all = set.n_clusters().div_ceil(TILE) * self.tile_bytes(parts);
+        let plan = Plan { sets: vec![idx], parts, is_shared: false, is_streamed: false, fragment_bytes: all };
+        match plan.shared_bytes() <= self.block_bytes(parts) {
+            true => plan,
+            false => {
+                let fragment_bytes = 2 * self.tiles_together(parts) * self.tile_bytes(parts);
+                Plan { is_streamed: true, fragment_bytes, ..plan }
+            }
         }
     }
 
@@ -224,7 +215,7 @@ impl LloydKernels {
         format!("{kind}_{streamed}{}", self.family.n_features)
     }
 
-    /// Blocks of a plan's launch over so many rows at most, and how many rows each of them takes at most.
+    /// Blocks of a plan's launch over all rows, and how many rows each of them takes at most.
     pub(crate) fn grid(&self, gpu: &dyn Gpu, plan: &Plan, n_rows: usize) -> Result<(u32, usize), GpuError> {
         let together = gpu.blocks_together(&self.kernel(plan), plan.shared_bytes())?.max(1);
         let n_groups = n_rows.div_ceil(self.rows_of_block()).max(1);
@@ -232,37 +223,60 @@ impl LloydKernels {
         Ok((n_blocks as u32, n_groups.div_ceil(n_blocks) * self.rows_of_block()))
     }
 
-    /// Starts a plan's kernel.
-    pub(crate) fn launch(&self, gpu: &dyn Gpu, plan: &Plan, n_blocks: u32, pass: LloydPass) -> Result<(), GpuError> {
-        let pass = LloydPass {
-            n_sets: plan.sets.len() as u32,
-            shared_stage: if plan.stage_bytes > 0 { (plan.stage_at() / 16) as u32 } else { NOWHERE },
-            tiles_together: self.tiles_together(plan.parts) as u32,
-            ..pass
-        };
+    /// Starts a plan's kernel for its sets, in their order.
+    pub(crate) fn launch(
+        &self,
+        gpu: &dyn Gpu,
+        plan: &Plan,
+        n_blocks: u32,
+        pass: LloydPass,
+        sets: &[LloydSet],
+    ) -> Result<(), GpuError> {
+        let n_sets = plan.of_block() as u32;
+        let tiles_together = self.tiles_together(plan.parts) as u32;
+        let mut pass = LloydPass { n_sets, tiles_together, ..pass };
+        pass.sets[..sets.len()].copy_from_slice(sets);
+        let mut next_byte = plan.fragments_at();
+        for set in &mut pass.sets[..sets.len()] {
+            let n_tiles = set.n_tiles as usize;
+            let fragment_bytes = n_tiles * (self.tile_bytes(plan.parts) - NORMS_BYTES);
+            set.shared_fragments = (next_byte / 16) as u32;
+            set.shared_norms = ((next_byte + fragment_bytes) / size_of::<f32>()) as u32;
+            if plan.is_shared {
+                next_byte += fragment_bytes + n_tiles * NORMS_BYTES;
+            }
+        }
         let (kernel, parameters) = (self.kernel(plan), bytemuck::bytes_of(&pass));
-        let launch = Launch { kernel: &kernel, grid: (n_blocks, 1), shared_bytes: plan.shared_bytes(), parameters };
+        let grid = (n_blocks, sets.len() as u32 / n_sets, 1);
+        let launch = Launch { kernel: &kernel, grid, shared_bytes: plan.shared_bytes(), parameters };
         // SAFETY: the structure is the kernel's; its addresses are those of buffers that the caller holds.
         unsafe { gpu.launch(&launch) }
     }
 }
 
-/// Puts what a launch has to know of a set's centroids into a parcel, whose first byte will be at `base`. `lists` has the
-/// rest.
+/// Puts what launches have to know of a set's centroids, in one part and in two, into a parcel, whose first byte will be at
+/// `base`. `lists` has the rest.
 pub(crate) fn describe(
     centroids: &Centroids,
-    packed: &PackedCentroids,
+    packed: &[PackedCentroids; 2],
     lists: LloydSet,
     parcel: &mut Parcel,
     base: u64,
-) -> LloydSet {
-    LloydSet {
+) -> [LloydSet; 2] {
+    let values = base + parcel.add(centroids.values()) as u64;
+    packed.each_ref().map(|packed| LloydSet {
         fragments: base + parcel.add(&packed.fragments) as u64,
         half_norms: base + parcel.add(&packed.half_norms) as u64,
-        centroids: base + parcel.add(centroids.values()) as u64,
+        centroids: values,
         n_clusters: centroids.n_clusters() as u32,
         n_tiles: packed.n_tiles() as u32,
         lead: packed.lead,
         ..lists
-    }
+    })
+}
+
+/// What [`describe`] adds to a parcel, with all that lines it up.
+pub(crate) fn parcel_bytes(packed: &[PackedCentroids; 2], centroids: &Centroids) -> usize {
+    let of = |packed: &PackedCentroids| size_of_val(&packed.fragments[..]) + size_of_val(&packed.half_norms[..]);
+    size_of_val(centroids.values()) + packed.iter().map(of).sum::<usize>() + 5 * 16
 }

@@ -3,7 +3,9 @@
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
+use shoal_clustering::cpu::VALUES_ALONE;
 use shoal_domain::{Centroids, Preparation};
 
 /// Centroids of a tile product.
@@ -17,6 +19,8 @@ const LANES: usize = 32;
 
 /// Scaled values are below 2^14, well below the largest float16.
 const SCALED_EXPONENT: i32 = 14;
+/// What float16 holds, less than half a unit of its last place.
+const LARGEST_HALF: f64 = 65_504.0;
 
 /// In how many float16 numbers a float32 is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Parts {
         LANES / 2 * self.n_parts()
     }
 
-    fn n_parts(self) -> usize {
+    pub(crate) fn n_parts(self) -> usize {
         match self {
             Self::One => 1,
             Self::Two => 2,
@@ -42,7 +46,7 @@ impl Parts {
 }
 
 /// By how much a winner has to lead, all of it scaled, as kernels/lloyd_pass.cuh has it.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct CertainLead {
     /// Times what float16 leaves of the row, as a length.
@@ -55,9 +59,10 @@ pub(crate) struct CertainLead {
 }
 
 /// Centroids, laid out.
+#[derive(Default)]
 pub(crate) struct PackedCentroids {
-    /// n_tiles x n_steps x 32 lanes x parts: four features of a centroid, as two words of two float16 for each part.
-    pub(crate) fragments: Vec<[u32; 2]>,
+    /// n_tiles x n_steps x 32 lanes x parts: four features of a centroid, as four float16 for each part.
+    pub(crate) fragments: Vec<[f16; 4]>,
     /// n_tiles x 8, scaled; infinite where there is no centroid.
     pub(crate) half_norms: Vec<f32>,
     pub(crate) lead: CertainLead,
@@ -68,13 +73,14 @@ pub(crate) struct PackedCentroids {
 struct Largest {
     /// Of a centroid.
     norm: f64,
-    /// Of what float16 leaves of it.
-    residual: f64,
+    /// Of what float16 leaves of it, in one part and in two.
+    residuals: [f64; 2],
 }
 
 impl Largest {
     fn max(self, other: Self) -> Self {
-        Self { norm: self.norm.max(other.norm), residual: self.residual.max(other.residual) }
+        let [one, two] = [0, 1].map(|idx| self.residuals[idx].max(other.residuals[idx]));
+        Self { norm: self.norm.max(other.norm), residuals: [one, two] }
     }
 }
 
@@ -88,47 +94,66 @@ impl Bound {
         Self(bounds.fold(f64::from(f32::MIN_POSITIVE), f64::max))
     }
 
-    /// The power of two that brings the rows, and some centroids, below 2^14.
-    pub(crate) fn scale<'a>(self, sets: impl Iterator<Item = &'a Centroids>) -> f32 {
+    /// The power of two that brings the rows below 2^14.
+    pub(crate) fn scale(self) -> f32 {
+        scale_of(self.0)
+    }
+
+    /// The power of two that brings the rows and some centroids below 2^14; that of the rows, if float16 holds the
+    /// centroids at that.
+    pub(crate) fn scale_with<'a>(self, sets: impl Iterator<Item = &'a Centroids>) -> f32 {
         let values = sets.flat_map(|set| set.values()).map(|value| f64::from(value.abs()));
         let largest = values.fold(self.0, f64::max);
-        // Rounded up to a power of two.
-        let exponent = largest.log2().ceil() as i32;
-        2f32.powi((SCALED_EXPONENT - exponent).clamp(-126, 126))
+        if largest * f64::from(self.scale()) <= LARGEST_HALF { self.scale() } else { scale_of(largest) }
     }
 }
 
+fn scale_of(largest: f64) -> f32 {
+    // Rounded up to a power of two.
+    let exponent = largest.log2().ceil() as i32;
+    2f32.powi((SCALED_EXPONENT - exponent).clamp(-126, 126))
+}
+
 impl PackedCentroids {
-    /// `n_steps` of a kernel may hold more features than there are; the rest are zeros.
-    pub(crate) fn new(centroids: &Centroids, n_steps: usize, scale: f32, parts: Parts) -> Self {
+    /// In one part, and in two. `n_steps` of a kernel may hold more features than there are; the rest are zeros.
+    pub(crate) fn in_either(centroids: &Centroids, n_steps: usize, scale: f32) -> [Self; 2] {
         let n_tiles = centroids.n_clusters().div_ceil(TILE);
-        let of_lane = parts.n_parts();
-        let of_tile = n_steps * LANES * of_lane;
-        let mut fragments = vec![[0; 2]; n_tiles * of_tile];
+        let of_tile = n_steps * LANES;
+        let mut one = vec![[f16::ZERO; 4]; n_tiles * of_tile];
+        let mut two = vec![[f16::ZERO; 4]; 2 * n_tiles * of_tile];
         let mut half_norms = vec![f32::INFINITY; n_tiles * TILE];
-        let pack_tile = |(tile, (fragments, half_norms)): (usize, (&mut [[u32; 2]], &mut [f32]))| {
+        type Tile<'a> = (usize, ((&'a mut [[f16; 4]], &'a mut [[f16; 4]]), &'a mut [f32]));
+        let pack_tile = |(tile, ((one, two), half_norms)): Tile<'_>| {
             let mut largest = Largest::default();
             let clusters = (tile * TILE..centroids.n_clusters()).take(TILE);
+            let mut split = SplitRow::new(centroids.n_features());
             for (column, cluster) in clusters.enumerate() {
-                let centroid = centroids.row(cluster);
-                let mut residual = 0.0;
-                for (group, features) in centroid.chunks(4).enumerate() {
+                let (norm, residuals) = split.take(centroids.row(cluster), scale);
+                let [first, second] = &split.parts;
+                for (group, (first, second)) in first.chunks(4).zip(second.chunks(4)).enumerate() {
                     let (step, quad) = (group / 4, group % 4);
                     let lane = step * LANES + column * 4 + quad;
-                    residual += pack_four(features, scale, &mut fragments[lane * of_lane..(lane + 1) * of_lane]);
+                    one[lane][..first.len()].copy_from_slice(first);
+                    two[2 * lane][..first.len()].copy_from_slice(first);
+                    two[2 * lane + 1][..second.len()].copy_from_slice(second);
                 }
-                let squares = centroid.iter().map(|value| (f64::from(*value) * f64::from(scale)).powi(2));
-                let squared_norm: f64 = squares.sum();
-                half_norms[column] = (squared_norm / 2.0) as f32;
-                largest = largest.max(Largest { norm: squared_norm, residual });
+                half_norms[column] = (norm / 2.0) as f32;
+                largest = largest.max(Largest { norm, residuals });
             }
             largest
         };
-        let tiles = fragments.par_chunks_mut(of_tile).zip(half_norms.par_chunks_mut(TILE)).enumerate();
         // To wake a thread costs more than to pack a few tiles.
-        let tiles = tiles.with_min_len(TILES_OF_THREAD);
-        let largest = tiles.map(pack_tile).reduce(Largest::default, Largest::max);
-        Self { fragments, half_norms, lead: CertainLead::new(n_steps, largest, parts) }
+        let largest = if centroids.values().len() <= VALUES_ALONE {
+            let tiles = one.chunks_mut(of_tile).zip(two.chunks_mut(2 * of_tile)).zip(half_norms.chunks_mut(TILE));
+            tiles.enumerate().map(pack_tile).fold(Largest::default(), Largest::max)
+        } else {
+            let tiles = one.par_chunks_mut(of_tile).zip(two.par_chunks_mut(2 * of_tile));
+            let tiles = tiles.zip(half_norms.par_chunks_mut(TILE)).enumerate().with_min_len(TILES_OF_THREAD);
+            tiles.map(pack_tile).reduce(Largest::default, Largest::max)
+        };
+        let lead = |parts| CertainLead::new(n_steps, largest, parts);
+        let one = Self { fragments: one, half_norms: half_norms.clone(), lead: lead(Parts::One) };
+        [one, Self { fragments: two, half_norms, lead: lead(Parts::Two) }]
     }
 
     pub(crate) fn n_tiles(&self) -> usize {
@@ -136,19 +161,33 @@ impl PackedCentroids {
     }
 }
 
-/// The float16 parts of four features, fewer at the end; the squared norm of what they leave.
-fn pack_four(features: &[f32], scale: f32, parts: &mut [[u32; 2]]) -> f64 {
-    let mut residual = 0.0;
-    for (idx, value) in features.iter().enumerate() {
-        let mut rest = value * scale;
-        for words in &mut *parts {
-            let part = f16::from_f32(rest);
-            words[idx / 2] |= u32::from(part.to_bits()) << (16 * (idx % 2));
-            rest -= part.to_f32();
-        }
-        residual += f64::from(rest).powi(2);
+/// Room for a centroid's float16 parts and for what they leave.
+struct SplitRow {
+    parts: [Vec<f16>; 2],
+    rest: Vec<f32>,
+    part: Vec<f32>,
+}
+
+impl SplitRow {
+    fn new(n_features: usize) -> Self {
+        let parts = [vec![f16::ZERO; n_features], vec![f16::ZERO; n_features]];
+        Self { parts, rest: vec![0.0; n_features], part: vec![0.0; n_features] }
     }
-    residual
+
+    /// Splits a centroid; its squared norm, and those of what one part and two leave of it.
+    fn take(&mut self, centroid: &[f32], scale: f32) -> (f64, [f64; 2]) {
+        let squares = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        self.rest.iter_mut().zip(centroid).for_each(|(rest, value)| *rest = value * scale);
+        let norm = squares(&self.rest);
+        let mut residuals = [0.0; 2];
+        for (part, residual) in self.parts.iter_mut().zip(&mut residuals) {
+            part.convert_from_f32_slice(&self.rest);
+            part.convert_to_f32_slice(&mut self.part);
+            self.rest.iter_mut().zip(&self.part).for_each(|(rest, part)| *rest -= part);
+            *residual = squares(&self.rest);
+        }
+        (norm, residuals)
+    }
 }
 
 impl CertainLead {
@@ -165,7 +204,7 @@ impl CertainLead {
     fn new(n_steps: usize, largest: Largest, parts: Parts) -> Self {
         let products = 17.0 * n_steps as f64 * f64::from(f32::EPSILON) * (1.0 + 2.0f64.powi(-10));
         let relative = 1.1 * (products + 2.0f64.powi(-21) + if parts == Parts::Two { 2.0f64.powi(-22) } else { 0.0 });
-        let (length, residual) = (largest.norm.sqrt(), largest.residual.sqrt());
+        let (length, residual) = (largest.norm.sqrt(), largest.residuals[parts.n_parts() - 1].sqrt());
         Self {
             per_residual: round_up(2.2 * (length + residual)),
             per_length: round_up(2.2 * residual),

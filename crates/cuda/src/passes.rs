@@ -1,10 +1,9 @@
 //! Lloyd passes on a GPU: what each set of centroids needs is brought together, launched, and read back.
 
-use crate::gpu::{Buffer, GpuError, Growing, Launch, NULL};
-use crate::lloyd::StaleRows;
-use crate::packed::Bound;
-use crate::round::{Round, RowsListed, Scratch, SetInRound};
+use crate::gpu::{Buffer, GpuError, NULL};
+use crate::round::{Round, Scratch, SetInRound};
 use crate::rows::DeviceRows;
+use crate::stale::{Lists, Marks};
 use shoal_clustering::memory::{Journey, Memories, Memory};
 use shoal_clustering::{ClusterWeights, Partial};
 use shoal_domain::job::MAX_CLUSTERS;
@@ -53,25 +52,21 @@ impl DeviceMemory {
 
 /// What passes over a shard keep on the GPU between them.
 pub(crate) struct Passes {
-    bound: Bound,
     /// A difference of distances that float64 may not see.
     tie: f64,
     memories: Memories<DeviceMemory>,
     scratch: Scratch,
-    /// Stale rows of each set, one list after the other, and how many each has.
-    lists: Growing<u32>,
-    n_listed: Growing<u32>,
+    /// Stale rows of each set.
+    lists: Lists,
 }
 
 impl Passes {
     pub(crate) fn new(preparation: &Preparation, memory_bytes: usize) -> Self {
         Self {
-            bound: Bound::new(preparation),
             tie: shoal_clustering::memory::tie(preparation),
             memories: Memories::new(memory_bytes),
             scratch: Scratch::new(),
-            lists: Growing::new(),
-            n_listed: Growing::new(),
+            lists: Lists::new(),
         }
     }
 
@@ -84,7 +79,12 @@ impl Passes {
     pub(crate) fn assign(&mut self, rows: &DeviceRows, sets: &[Centroids]) -> Result<Vec<Partial>, GpuError> {
         let bytes_of = |set: &Centroids| DeviceMemory::bytes_of(set, rows.n_rows);
         let memories = self.memories.take(sets, bytes_of, |set| DeviceMemory::new(set, rows))?;
-        let lists = self.list_stale(rows, &memories)?;
+        let marks = |memory: &Option<DeviceMemory>| {
+            let memory = memory.as_ref().filter(|memory| memory.is_filled)?;
+            Some(Marks { until: memory.until.address(), way: memory.journey.way(self.tie).to })
+        };
+        let marks: Vec<Option<Marks>> = memories.iter().map(marks).collect();
+        let lists = self.lists.list(rows, &marks)?;
         let asked = sets.iter().zip(&memories).zip(lists);
         let asked = asked.map(|((set, memory), list)| SetInRound { stale: list, ..in_round(set, memory, self.tie) });
         let mut found = self.run(rows, asked.collect(), true)?;
@@ -115,44 +115,7 @@ impl Passes {
     }
 
     fn run(&mut self, rows: &DeviceRows, sets: Vec<SetInRound<'_>>, with_sums: bool) -> Result<Vec<Partial>, GpuError> {
-        let scale = self.bound.scale(sets.iter().map(|set| set.centroids));
-        Round::new(rows, sets, with_sums, scale).run(&mut self.scratch)
-    }
-
-    /// Lists the stale rows of each set that has a filled memory.
-    fn list_stale(
-        &mut self,
-        rows: &DeviceRows,
-        memories: &[Option<DeviceMemory>],
-    ) -> Result<Vec<Option<RowsListed>>, GpuError> {
-        let is_filled = |memory: &Option<DeviceMemory>| memory.as_ref().is_some_and(|memory| memory.is_filled);
-        if !memories.iter().any(is_filled) {
-            return Ok(memories.iter().map(|_| None).collect());
-        }
-        let lists = self.lists.with_room(&rows.gpu, rows.n_rows * memories.len())?;
-        let n_listed = self.n_listed.with_room(&rows.gpu, memories.len())?;
-        n_listed.clear()?;
-        for (idx, memory) in memories.iter().enumerate() {
-            let Some(memory) = memory.as_ref().filter(|memory| memory.is_filled) else { continue };
-            let stale = StaleRows {
-                until: memory.until.address(),
-                list: lists.at(idx * rows.n_rows),
-                n_listed: n_listed.at(idx),
-                n_rows: rows.n_rows as u32,
-                way: memory.journey.way(self.tie).to,
-            };
-            let n_blocks = (rows.n_rows.div_ceil(4096) as u32).min(rows.gpu.n_processors() * 8);
-            let parameters = bytemuck::bytes_of(&stale);
-            let launch = Launch { kernel: "list_stale", grid: (n_blocks, 1), shared_bytes: 0, parameters };
-            // SAFETY: the structure is the kernel's; a list has room for all rows.
-            unsafe { rows.gpu.launch(&launch)? };
-        }
-        let counts = n_listed.read(0, memories.len())?;
-        let list = |(idx, n): (usize, u32)| {
-            let listed = RowsListed { n: n as usize, rows: lists.at(idx * rows.n_rows), n_listed: n_listed.at(idx) };
-            is_filled(&memories[idx]).then_some(listed)
-        };
-        Ok(counts.into_iter().enumerate().map(list).collect())
+        Round::new(rows, sets, with_sums).run(&mut self.scratch)
     }
 }
 

@@ -1,10 +1,11 @@
 //! One round of launches: all sets of a question, what each launch is told, and what comes back.
 
-use crate::gpu::{Buffer, GpuError, Growing, Parcel};
-use crate::lloyd::{LloydSet, Plan, describe};
-use crate::moves::{MOVE_WORDS, MovesOfSet};
+use crate::gpu::{Buffer, GpuError, Growing, NULL, Parcel};
+use crate::lloyd::{LloydSet, Plan, describe, parcel_bytes};
+use crate::moves::{MOVE_WORDS, MovesOfSet, Segments};
 use crate::packed::{PackedCentroids, Parts};
 use crate::rows::DeviceRows;
+use crate::stale::RowsListed;
 use bytemuck::Zeroable;
 use shoal_clustering::Partial;
 use shoal_domain::Centroids;
@@ -13,16 +14,6 @@ use shoal_domain::Centroids;
 const LISTED_SHARE_MAX: f64 = 0.75;
 /// Limbs of a cluster's count and weight.
 const WEIGHT_LIMBS: usize = 3;
-
-/// Some rows that are all that has to be looked at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowsListed {
-    /// How many.
-    pub(crate) n: usize,
-    /// The list, and where the GPU has its length.
-    pub(crate) rows: u64,
-    pub(crate) n_listed: u64,
-}
 
 /// What a round has to know of a set.
 pub(crate) struct SetInRound<'a> {
@@ -59,30 +50,20 @@ impl Scratch {
     }
 }
 
-/// A launch of the first kernel, and of the exact one for each of its sets.
+/// A launch of the first kernel, and those that follow for its sets.
 struct Step {
-    plan: Plan,
-    list: Option<RowsListed>,
-    n_blocks: u32,
-    /// Rows of a block.
-    room: usize,
-    /// One a set, in the order of the plan.
+    /// None where float16 does not hold the centroids, so that the exact kernel looks at all rows.
+    first: Option<Plan>,
     exact: Vec<Plan>,
+    n_sets: usize,
+    segments: Segments,
 }
 
 impl Step {
     /// Entries of a set's lists.
     fn entries(&self) -> usize {
-        self.n_blocks as usize * self.room
+        self.segments.n as usize * self.segments.room
     }
-}
-
-/// What is launched after the first kernel, for one set.
-struct Rest<'s> {
-    /// Where the exact kernel finds its set.
-    set: u64,
-    plan: &'s Plan,
-    moves: MovesOfSet,
 }
 
 /// A question about some sets.
@@ -95,8 +76,9 @@ pub(crate) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    pub(crate) fn new(rows: &'a DeviceRows, sets: Vec<SetInRound<'a>>, with_sums: bool, scale: f32) -> Self {
+    pub(crate) fn new(rows: &'a DeviceRows, sets: Vec<SetInRound<'a>>, with_sums: bool) -> Self {
         let answers = Answers::new(&sets, if with_sums { rows.sum_limbs() } else { 0 });
+        let scale = rows.bound.scale_with(sets.iter().map(|set| set.centroids));
         Self { rows, sets, with_sums, scale, answers }
     }
 
@@ -107,120 +89,132 @@ impl<'a> Round<'a> {
         answers.clear_first(self.answers.len)?;
         let steps = self.steps()?;
         // Steps come one after the other, and share what they need besides.
-        let most =
-            |of: &dyn Fn(&Step) -> usize| steps.iter().map(|step| of(step) * step.plan.sets.len()).max().unwrap_or(0);
+        let most = |of: &dyn Fn(&Step) -> usize| steps.iter().map(|step| of(step) * step.n_sets).max().unwrap_or(0);
         let unsure = scratch.unsure.with_room(gpu, most(&Step::entries))?;
         let moves = scratch.moves.with_room(gpu, MOVE_WORDS * most(&Step::entries))?;
-        let counters = scratch.counters.with_room(gpu, 2 * most(&|step| step.n_blocks as usize))?;
-        let packed: Vec<[PackedCentroids; 2]> = self.sets.iter().map(|set| self.pack(set)).collect();
-        let of_sets = packed.iter().zip(&self.sets);
-        let bytes = of_sets.flat_map(|(packed, set)| packed.each_ref().map(|packed| parcel_bytes(packed, set))).sum();
+        let counters = scratch.counters.with_room(gpu, 2 * most(&|step| step.segments.n as usize))?;
+        let n_steps = self.rows.kernels.n_steps();
+        let pack = |set: &SetInRound<'_>| PackedCentroids::in_either(set.centroids, n_steps, self.scale);
+        let packed: Vec<[PackedCentroids; 2]> = self.sets.iter().map(pack).collect();
+        let bytes = packed.iter().zip(&self.sets).map(|(packed, set)| parcel_bytes(packed, set.centroids)).sum();
         let base = scratch.parcel.with_room(gpu, bytes)?;
-        let mut parcel = Parcel::default();
-        let mut launches = Vec::new();
-        for step in &steps {
-            let mut first: Vec<LloydSet> = Vec::new();
-            let mut rest: Vec<Rest<'_>> = Vec::new();
-            for (place, (idx, plan)) in step.plan.sets.iter().zip(&step.exact).enumerate() {
-                let set = &self.sets[*idx];
-                let counters = counters.at(2 * place * step.n_blocks as usize);
-                let lists = LloydSet {
-                    unsure: unsure.at(place * step.entries()),
-                    n_unsure: counters,
-                    moves: moves.at(MOVE_WORDS * place * step.entries()),
-                    n_moves: counters + u64::from(step.n_blocks) * size_of::<u32>() as u64,
-                    labels: set.labels,
-                    until: set.until,
-                    way: set.way,
-                    is_filled: u32::from(set.is_filled),
-                    ..LloydSet::zeroed()
-                };
-                let [one, two] = packed[*idx]
-                    .each_ref()
-                    .map(|packed| describe(set.centroids, packed, lists, &mut parcel, base.address()));
-                first.push(one);
-                let mut placed = [two];
-                self.rows.kernels.place(plan, &mut placed);
-                let exact_set = base.address() + parcel.add(&placed) as u64;
-                rest.push(Rest { set: exact_set, plan, moves: self.moves(*idx, &lists, step, answers) });
-            }
-            self.rows.kernels.place(&step.plan, &mut first);
-            launches.push((base.address() + parcel.add(&first) as u64, step, rest));
-        }
+        let mut parcel = Parcel::with_room(bytes);
+        let described = packed.iter().enumerate().map(|(idx, packed)| {
+            describe(self.sets[idx].centroids, packed, self.described(idx), &mut parcel, base.address())
+        });
+        let described: Vec<[LloydSet; 2]> = described.collect();
         // SAFETY: the answers are read before the parcel goes, or an error has ended the round, and the GPU with it.
         unsafe { base.write_from(0, parcel.bytes())? };
-        for (sets, step, rest) in launches {
-            self.launch(sets, &step.plan, step)?;
-            for Rest { set, plan, moves } in rest {
-                self.launch(set, plan, step)?;
-                crate::moves::launch(self.rows, &moves)?;
-            }
+        for step in &steps {
+            self.launch(step, &described, [unsure, moves, counters], answers)?;
         }
         let numbers = answers.read(0, self.answers.len)?;
         Ok(self.answers.partials(&numbers, &self.sets, self.rows))
     }
 
-    /// Sets most of whose rows have to be looked at share the read of all rows; the others go their own way, and those
-    /// without any stale row nowhere.
-    fn steps(&self) -> Result<Vec<Step>, GpuError> {
-        let kernels = self.rows.kernels;
-        let listed = |set: &SetInRound<'_>| {
-            set.stale.filter(|stale| (stale.n as f64) < LISTED_SHARE_MAX * self.rows.n_rows as f64)
-        };
-        let with_idx = || self.sets.iter().enumerate();
-        let dense: Vec<(usize, &Centroids)> =
-            with_idx().filter(|(_, set)| listed(set).is_none()).map(|(idx, set)| (idx, set.centroids)).collect();
-        let mut plans: Vec<(Plan, Option<RowsListed>)> =
-            kernels.plan(&dense).into_iter().map(|plan| (plan, None)).collect();
-        for (idx, set) in with_idx() {
-            if let Some(stale) = listed(set).filter(|stale| stale.n > 0) {
-                plans.push((kernels.plan_of(idx, set.centroids, Parts::One), Some(stale)));
-            }
-        }
-        let step = |(plan, list): (Plan, Option<RowsListed>)| {
-            let n_rows = list.map_or(self.rows.n_rows, |list| list.n);
-            let (n_blocks, room) = kernels.grid(self.rows.gpu.as_ref(), &plan, n_rows)?;
-            let exact = |idx: &usize| kernels.plan_of(*idx, self.sets[*idx].centroids, Parts::Two);
-            let exact = plan.sets.iter().map(exact).collect();
-            Ok(Step { plan, list, n_blocks, room, exact })
-        };
-        plans.into_iter().map(step).collect()
+    /// Rows of a list that pays, at most.
+    fn listed_max(&self) -> usize {
+        (LISTED_SHARE_MAX * self.rows.n_rows as f64) as usize
     }
 
-    fn pack(&self, set: &SetInRound<'_>) -> [PackedCentroids; 2] {
-        [Parts::One, Parts::Two]
-            .map(|parts| PackedCentroids::new(set.centroids, self.rows.kernels.n_steps(), self.scale, parts))
+    /// Sets most of whose rows have to be looked at share the read of all rows; the others have blocks of their own, and
+    /// those without any stale row nothing to do.
+    fn steps(&self) -> Result<Vec<Step>, GpuError> {
+        let kernels = self.rows.kernels;
+        let sets: Vec<(usize, &Centroids)> = self.sets.iter().map(|set| set.centroids).enumerate().collect();
+        if self.scale != self.rows.bound.scale() {
+            return kernels.apart(&sets, Parts::Two).into_iter().map(|plan| self.step(None, vec![plan])).collect();
+        }
+        let has_list = |(idx, _): &(usize, &Centroids)| {
+            self.sets[*idx].stale.is_some_and(|stale| stale.n.is_none_or(|n| n <= self.listed_max()))
+        };
+        let (mut listed, dense): (Vec<_>, Vec<_>) = sets.into_iter().partition(has_list);
+        listed.retain(|(idx, _)| self.sets[*idx].stale.is_none_or(|stale| stale.n != Some(0)));
+        let plans = kernels.sharing(&dense).into_iter().chain(kernels.apart(&listed, Parts::One));
+        let step = |plan: Plan| {
+            let sets: Vec<_> = plan.sets.iter().map(|idx| (*idx, self.sets[*idx].centroids)).collect();
+            self.step(Some(plan), kernels.apart(&sets, Parts::Two))
+        };
+        plans.map(step).collect()
+    }
+
+    fn step(&self, first: Option<Plan>, exact: Vec<Plan>) -> Result<Step, GpuError> {
+        let gpu = self.rows.gpu.as_ref();
+        let (n, room) = self.rows.kernels.grid(gpu, first.as_ref().unwrap_or(&exact[0]), self.rows.n_rows)?;
+        let n_sets = exact.iter().map(|plan| plan.sets.len()).sum();
+        Ok(Step { first, exact, n_sets, segments: Segments { n, room } })
+    }
+
+    /// What kernels have to know of a set's rows.
+    fn described(&self, idx: usize) -> LloydSet {
+        let set = &self.sets[idx];
+        let (list, n_listed) = set.stale.map_or((NULL, NULL), |stale| (stale.rows, stale.n_listed));
+        LloydSet {
+            labels: set.labels,
+            until: set.until,
+            list,
+            n_listed,
+            way: set.way,
+            is_filled: u32::from(set.is_filled),
+            ..LloydSet::zeroed()
+        }
+    }
+
+    /// Starts the kernels of a step, whose sets have their lists one after the other.
+    fn launch(
+        &self,
+        step: &Step,
+        described: &[[LloydSet; 2]],
+        [unsure, moves, counters]: [&Buffer<u32>; 3],
+        answers: &Buffer<u64>,
+    ) -> Result<(), GpuError> {
+        let (gpu, kernels) = (self.rows.gpu.as_ref(), self.rows.kernels);
+        let order: Vec<usize> = match &step.first {
+            Some(plan) => plan.sets.clone(),
+            None => step.exact.iter().flat_map(|plan| plan.sets.clone()).collect(),
+        };
+        let n_blocks = step.segments.n as usize;
+        let with_lists = |idx: usize, parts: Parts| {
+            let place = order.iter().position(|other| *other == idx).expect("a step has lists of its own sets only");
+            let counters = counters.at(2 * place * n_blocks);
+            let (unsure, n_unsure) = match step.first {
+                Some(_) => (unsure.at(place * step.entries()), counters),
+                None => (NULL, NULL),
+            };
+            LloydSet {
+                unsure,
+                n_unsure,
+                moves: moves.at(MOVE_WORDS * place * step.entries()),
+                n_moves: counters + (n_blocks * size_of::<u32>()) as u64,
+                ..described[idx][parts.n_parts() - 1]
+            }
+        };
+        let mut pass = self.rows.pass(self.scale);
+        (pass.room, pass.listed_max) = (step.segments.room as u32, self.listed_max() as u32);
+        for (plan, parts) in
+            step.first.iter().map(|plan| (plan, Parts::One)).chain(step.exact.iter().map(|plan| (plan, Parts::Two)))
+        {
+            let sets: Vec<LloydSet> = plan.sets.iter().map(|idx| with_lists(*idx, parts)).collect();
+            kernels.launch(gpu, plan, step.segments.n, pass, &sets)?;
+        }
+        let moves = |idx: &usize| self.moves(*idx, &with_lists(*idx, Parts::Two), answers);
+        let moves: Vec<MovesOfSet> = order.iter().map(moves).collect();
+        crate::moves::launch(self.rows, step.segments, &moves, self.with_sums)
     }
 
     /// The moves that the kernels of a step put down for a set, and where they are added.
-    fn moves(&self, idx: usize, lists: &LloydSet, step: &Step, answers: &Buffer<u64>) -> MovesOfSet {
+    fn moves(&self, idx: usize, lists: &LloydSet, answers: &Buffer<u64>) -> MovesOfSet {
         let first = self.answers.firsts[idx];
         let n_clusters = self.sets[idx].centroids.n_clusters();
         MovesOfSet {
             moves: lists.moves,
             n_moves: lists.n_moves,
-            n_segments: step.n_blocks,
-            room: step.room,
-            n_clusters,
-            sums: self.with_sums.then(|| answers.at(first + WEIGHT_LIMBS * n_clusters)),
+            sums: if self.with_sums { answers.at(first + WEIGHT_LIMBS * n_clusters) } else { NULL },
             weights: answers.at(first),
+            n_clusters: n_clusters as u32,
+            padding: 0,
         }
     }
-
-    fn launch(&self, sets: u64, plan: &Plan, step: &Step) -> Result<(), GpuError> {
-        let mut pass = self.rows.pass(self.scale);
-        (pass.sets, pass.room) = (sets, step.room as u32);
-        if let Some(list) = step.list {
-            (pass.list, pass.n_listed) = (list.rows, list.n_listed);
-        }
-        self.rows.kernels.launch(self.rows.gpu.as_ref(), plan, step.n_blocks, pass)
-    }
-}
-
-/// What a set takes in a parcel, once, with all that lines it up.
-fn parcel_bytes(packed: &PackedCentroids, set: &SetInRound<'_>) -> usize {
-    let n_floats = packed.half_norms.len() + set.centroids.values().len();
-    size_of_val(&packed.fragments[..]) + n_floats * size_of::<f32>() + size_of::<LloydSet>() + 4 * 16
 }
 
 /// Bits of the lower of the two limbs that a value is taken apart into before it is weighed (kernels/moves.cu).

@@ -1,8 +1,9 @@
 //! Prepared rows in the memory of a GPU.
 
-use crate::gpu::{Buffer, Gpu, GpuError};
+use crate::gpu::{Buffer, Gpu, GpuError, Launch, THREADS};
 use crate::lloyd::{LloydKernels, LloydPass};
-use bytemuck::Zeroable;
+use crate::packed::{Bound, STEP};
+use bytemuck::{Pod, Zeroable};
 use shoal_domain::prepare::GRID_BITS;
 use shoal_domain::{Block, Preparation};
 use std::sync::Arc;
@@ -14,6 +15,25 @@ pub(crate) const LIST_BYTES: usize = 20;
 /// The rows' length in memory is a multiple of so many numbers, which a thread loads at once.
 const ALIGNMENT: usize = 4;
 
+/// The kernel that rounds rows to float16, as kernels/halves.cu has it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct HalvedRows {
+    rows: u64,
+    halves: u64,
+    lengths: u64,
+    n_rows: u32,
+    stride: u32,
+    n_steps: u32,
+    scale: f32,
+}
+
+const _: () = assert!(size_of::<HalvedRows>() == 40);
+
+/// Bytes of a row's float16 in a step, and of its lengths.
+const STEP_BYTES: usize = 2 * STEP;
+const LENGTHS_BYTES: usize = 2 * size_of::<f32>();
+
 /// The rows of a shard, in the order of its blocks.
 pub(crate) struct DeviceRows {
     pub(crate) gpu: Arc<dyn Gpu>,
@@ -23,6 +43,10 @@ pub(crate) struct DeviceRows {
     pub(crate) stride: usize,
     /// n_rows x stride.
     pub(crate) values: Buffer<f32>,
+    /// What passes compare: n_rows x steps x 16 float16 of rows times a power of two, and two lengths of each row.
+    halves: Buffer<u64>,
+    lengths: Buffer<[f32; 2]>,
+    pub(crate) bound: Bound,
     /// n_rows, where rows have weights.
     pub(crate) weights: Option<Buffer<u64>>,
     /// 1 / unit of each column.
@@ -42,7 +66,8 @@ impl DeviceRows {
         }
         let has_weights = preparation.weight_exponent.is_some();
         let weight_bytes = if has_weights { size_of::<u64>() } else { 0 };
-        let needed = n_rows * (stride * size_of::<f32>() + weight_bytes + LIST_BYTES);
+        let half_bytes = kernels.n_steps() * STEP_BYTES + LENGTHS_BYTES;
+        let needed = n_rows * (stride * size_of::<f32>() + half_bytes + weight_bytes + LIST_BYTES);
         let free = gpu.free_bytes()?;
         if needed > free {
             return Err(GpuError::TooLarge { n_rows, needed, free });
@@ -57,13 +82,40 @@ impl DeviceRows {
             return Err(GpuError::TooSmall { bound: preparation.columns[column].bound() });
         }
         let per_unit = Buffer::of(gpu, &per_unit)?;
-        Ok(Self { gpu: gpu.clone(), kernels, n_rows, n_features, stride, values, weights, per_unit })
+        let halves = Buffer::new(gpu, n_rows * kernels.n_steps() * STEP_BYTES / size_of::<u64>())?;
+        let lengths = Buffer::new(gpu, n_rows)?;
+        let bound = Bound::new(preparation);
+        let gpu = gpu.clone();
+        let rows = Self { gpu, kernels, n_rows, n_features, stride, values, halves, lengths, bound, weights, per_unit };
+        rows.halve()?;
+        Ok(rows)
+    }
+
+    /// Rounds the rows to float16.
+    fn halve(&self) -> Result<(), GpuError> {
+        let halved = HalvedRows {
+            rows: self.values.address(),
+            halves: self.halves.address(),
+            lengths: self.lengths.address(),
+            n_rows: self.n_rows as u32,
+            stride: self.stride as u32,
+            n_steps: self.kernels.n_steps() as u32,
+            scale: self.bound.scale(),
+        };
+        // Four threads have a row.
+        let n_blocks = (4 * self.n_rows).div_ceil(THREADS as usize).max(1) as u32;
+        let parameters = bytemuck::bytes_of(&halved);
+        let launch = Launch { kernel: "halve_rows", grid: (n_blocks, 1, 1), shared_bytes: 0, parameters };
+        // SAFETY: the structure is the kernel's; all of its buffers have room for the rows.
+        unsafe { self.gpu.launch(&launch) }
     }
 
     /// A pass over all rows, its sets left out.
     pub(crate) fn pass(&self, scale: f32) -> LloydPass {
         LloydPass {
             rows: self.values.address(),
+            halves: self.halves.address(),
+            lengths: self.lengths.address(),
             n_rows: self.n_rows as u32,
             stride: self.stride as u32,
             n_features: self.n_features as u32,

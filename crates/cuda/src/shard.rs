@@ -1,12 +1,13 @@
 //! A shard whose rows lie in the memory of a GPU, and in that of the machine.
 
 use crate::gpu::{Gpu, GpuError};
-use crate::moves;
+use crate::ordered::OrderedRows;
 use crate::passes::Passes;
 use crate::rows::{DeviceRows, LIST_BYTES};
 use crate::silhouette;
+use crate::{distances, moves};
 use rayon::prelude::*;
-use shoal_clustering::cpu::{ClusterOrder, CpuDevice, CpuShard, ExactInertia};
+use shoal_clustering::cpu::{CpuDevice, CpuShard, ExactInertia, VALUES_ALONE};
 use shoal_clustering::silhouette::{Silhouettes, SimplifiedSilhouettes};
 use shoal_clustering::{
     ClusterWeights, ClusteringError, Device, DistanceSums, Draw, PairQuestion, Partial, Picked, QueryRows, Sample,
@@ -45,6 +46,7 @@ impl CudaDevice {
             squares: OnceLock::new(),
             passes: Mutex::new(Passes::new(preparation, free / 2)),
             sets_together: sets_together.max(1),
+            ordered: Mutex::default(),
         })
     }
 }
@@ -78,22 +80,31 @@ pub struct CudaShard {
     sets_together: usize,
     /// Locked during a pass: a GPU does one thing after the other anyway.
     passes: Mutex<Passes>,
+    /// The rows by cluster, for scores.
+    ordered: Mutex<Option<Arc<OrderedRows>>>,
 }
 
 impl CudaShard {
     /// Forgets what earlier questions have found; the next ones take longer, and their answers are the same.
     pub fn forget(&self) {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        *self.ordered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Does it on the threads of the processor if there is enough to do beside the GPU for them.
+    fn on_threads<A: Send>(&self, sets: &[Centroids], work: impl FnOnce() -> A + Send) -> A {
+        let n_values: usize = sets.iter().map(|set| set.values().len()).sum();
+        if n_values <= VALUES_ALONE { work() } else { self.device.cpu.install(work) }
     }
 
     fn with_passes<A: Send>(
         &self,
+        sets: &[Centroids],
         ask: impl FnOnce(&mut Passes, &DeviceRows) -> Result<A, GpuError> + Send,
     ) -> Result<A, ClusteringError> {
         let mut locked = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
         let passes: &mut Passes = &mut locked;
-        // What is done beside the GPU is done by the threads that it was given.
-        Ok(self.device.cpu.install(|| ask(passes, &self.rows))?)
+        Ok(self.on_threads(sets, || ask(passes, &self.rows))?)
     }
 
     /// Whether the GPU has anything to do with these sets, and room for their counts; if not, the processor answers.
@@ -117,21 +128,26 @@ impl CudaShard {
         })
     }
 
-    /// The rows in the order of their clusters.
-    fn order(&self, centroids: &Centroids) -> Result<ClusterOrder, ClusteringError> {
-        let labels = self.with_passes(|passes, rows| {
+    /// The rows in the order of their clusters, which is kept for the next question about these centroids.
+    fn ordered(&self, centroids: &Centroids) -> Result<Arc<OrderedRows>, ClusteringError> {
+        let mut held = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ordered) = held.as_ref().filter(|ordered| ordered.centroids == *centroids) {
+            return Ok(ordered.clone());
+        }
+        *held = None;
+        let labels = self.with_passes(std::slice::from_ref(centroids), |passes, rows| {
             // Scores come when the passes are over, and need memory of their own.
             passes.forget();
             passes.label(rows, centroids)
         })?;
-        let mut rest = &labels[..];
-        let mut by_block = Vec::with_capacity(self.host.blocks().len());
-        for block in self.host.blocks() {
-            let (own, others) = rest.split_at(block.n_rows());
-            by_block.push(own.iter().map(|label| u32::from(*label)).collect::<Vec<u32>>());
-            rest = others;
-        }
-        Ok(ClusterOrder::new(&by_block, centroids.n_clusters()))
+        let ordered = Arc::new(OrderedRows::new(&self.rows, self.host.blocks(), centroids, &labels)?);
+        *held = Some(ordered.clone());
+        Ok(ordered)
+    }
+
+    /// Whether the GPU compares rows under this question.
+    fn compares(&self, question: &PairQuestion) -> bool {
+        question.centroids.n_clusters() <= MAX_CLUSTERS && self.takes(std::slice::from_ref(&question.centroids))
     }
 }
 
@@ -151,13 +167,13 @@ impl Shard for CudaShard {
         }
         let mut partials = Vec::with_capacity(sets.len());
         for sets in sets.chunks(self.sets_together) {
-            partials.extend(self.with_passes(|passes, rows| passes.assign(rows, sets))?);
+            partials.extend(self.with_passes(sets, |passes, rows| passes.assign(rows, sets))?);
         }
         let squares = self.squares();
-        self.device.cpu.install(|| {
-            partials.par_iter_mut().zip(sets).for_each(|(partial, centroids)| {
+        self.on_threads(sets, || {
+            for (partial, centroids) in partials.iter_mut().zip(sets) {
                 partial.inertia = self.inertia.of(squares, partial, centroids);
-            });
+            }
         });
         Ok(partials)
     }
@@ -168,7 +184,7 @@ impl Shard for CudaShard {
         }
         let mut weights = Vec::with_capacity(sets.len());
         for sets in sets.chunks(self.sets_together) {
-            weights.extend(self.with_passes(|passes, rows| passes.weigh(rows, sets))?);
+            weights.extend(self.with_passes(sets, |passes, rows| passes.weigh(rows, sets))?);
         }
         Ok(weights)
     }
@@ -194,7 +210,11 @@ impl Shard for CudaShard {
     }
 
     fn distance_sums(&self, query: &QueryRows, question: &PairQuestion) -> Result<DistanceSums, ClusteringError> {
-        self.host.distance_sums(query, question)
+        if !self.compares(question) || query.clusters.is_empty() {
+            return self.host.distance_sums(query, question);
+        }
+        let ordered = self.ordered(&question.centroids)?;
+        Ok(distances::distance_sums(&self.rows, &ordered, query, question)?)
     }
 
     fn simplified_silhouettes(&self, centroids: &Centroids) -> Result<SimplifiedSilhouettes, ClusteringError> {
@@ -206,10 +226,10 @@ impl Shard for CudaShard {
         question: &PairQuestion,
         on_done: &mut dyn FnMut(f64) -> Result<(), ClusteringError>,
     ) -> Result<Option<Silhouettes>, ClusteringError> {
-        if question.centroids.n_clusters() > MAX_CLUSTERS || !self.takes(std::slice::from_ref(&question.centroids)) {
+        if !self.compares(question) {
             return self.host.silhouettes(question, on_done);
         }
-        let order = self.order(&question.centroids)?;
-        silhouette::silhouettes(&self.rows, &self.device.cpu, &order, question, on_done).map(Some)
+        let ordered = self.ordered(&question.centroids)?;
+        silhouette::silhouettes(&self.rows, &self.device.cpu, &ordered, question, on_done).map(Some)
     }
 }

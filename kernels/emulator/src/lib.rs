@@ -117,11 +117,11 @@ impl Gpu for EmulatedGpu {
         if launch.shared_bytes > self.shared_bytes_max {
             return Err(failed(format!("{} bytes of shared memory are too many", launch.shared_bytes)));
         }
-        if launch.grid.0 == 0 || launch.grid.1 == 0 {
+        let grid = <[u32; 3]>::from(launch.grid);
+        if grid.contains(&0) {
             return Err(failed("a launch of no blocks is none".to_owned()));
         }
         let name = CString::new(launch.kernel).map_err(|error| failed(error.to_string()))?;
-        let grid = [launch.grid.0, launch.grid.1];
         // The structure must lie as its numbers want it to.
         let mut parameters = vec![0u64; launch.parameters.len().div_ceil(8)];
         // SAFETY: as many bytes are there; the rest is the caller's.
