@@ -3,7 +3,8 @@
 //! An asynchronous reader fetches a whole row group before it gives the first row of it, which suits a bucket, where
 //! each request costs time. On a disk it only costs memory: a row group of Arrow's default size, 1,048,576 rows, is as
 //! large as many a data set, and the query engine holds one or two of them. Here every column has one page in memory,
-//! usually 1 MiB, however large the row groups are.
+//! usually 1 MiB, however large the row groups are. Columns are read side by side, some by each thread, so that rows come
+//! in order and as fast as the machine decodes them.
 
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::cast;
@@ -25,7 +26,8 @@ use object_store::local::LocalFileSystem;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::mpsc::Sender;
+use std::thread::{self, available_parallelism};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use url::Url;
 
 /// Batches that are read ahead of whoever takes them.
@@ -92,20 +94,78 @@ impl PartitionStream for PagedParquet {
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (schema, paths) = (self.schema.clone(), self.paths.clone());
         let batch_rows = context.session_config().batch_size();
-        let mut stream = RecordBatchReceiverStreamBuilder::new(schema.clone(), READ_AHEAD);
-        let sender = stream.tx();
-        stream.spawn_blocking(move || {
-            for path in paths.iter() {
-                let reader = reader(path, &schema, batch_rows)?;
-                if send_all(reader, &schema, &sender)?.is_none() {
-                    break;
+        let mut stream = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), READ_AHEAD);
+        let mut parts = Vec::new();
+        for schema in side_by_side(&self.schema) {
+            let (sender, receiver) = channel(READ_AHEAD);
+            let paths = self.paths.clone();
+            // Not threads of the runtime: it may have fewer, and parts wait for each other.
+            let read = move || {
+                if let Err(error) = read_files(&paths, &schema, batch_rows, &sender) {
+                    // A closed channel means that another part has failed, or that nobody wants the rest.
+                    let _ = sender.blocking_send(Err(error));
                 }
+            };
+            parts.push(receiver);
+            if let Err(error) = thread::Builder::new().name("shoal-columns".to_owned()).spawn(read) {
+                stream.spawn(async move { Err(DataFusionError::IoError(error)) });
             }
-            Ok(())
-        });
+        }
+        let (schema, sender) = (self.schema.clone(), stream.tx());
+        stream.spawn(join(parts, schema, sender));
         stream.build()
+    }
+}
+
+/// Cuts the columns into parts, as many as the machine has threads for.
+fn side_by_side(schema: &SchemaRef) -> Vec<SchemaRef> {
+    let n_threads = available_parallelism().map_or(1, usize::from);
+    let n_columns = schema.fields().len();
+    let columns: Vec<usize> = (0..n_columns).collect();
+    let parts = columns.chunks(n_columns.div_ceil(n_threads).max(1));
+    parts.map(|columns| Arc::new(schema.project(columns).expect("a schema has its own columns"))).collect()
+}
+
+/// Sends the rows of all files, as far as these columns have them.
+fn read_files(
+    paths: &[PathBuf],
+    schema: &SchemaRef,
+    batch_rows: usize,
+    sender: &Sender<Result<RecordBatch>>,
+) -> Result<()> {
+    for path in paths {
+        if send_all(reader(path, schema, batch_rows)?, schema, sender)?.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the columns of all parts together again, whose batches are of the same rows.
+async fn join(
+    mut parts: Vec<Receiver<Result<RecordBatch>>>,
+    schema: SchemaRef,
+    sender: Sender<Result<RecordBatch>>,
+) -> Result<()> {
+    loop {
+        let mut received = Vec::with_capacity(parts.len());
+        for part in &mut parts {
+            received.push(part.recv().await.transpose()?);
+        }
+        if received.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let ended = || DataFusionError::Internal("some columns end before others".to_owned());
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for batch in received {
+            columns.extend_from_slice(batch.ok_or_else(ended)?.columns());
+        }
+        // Of columns of different lengths no batch can be made.
+        let batch = RecordBatch::try_new(schema.clone(), columns)?;
+        if sender.send(Ok(batch)).await.is_err() {
+            return Ok(());
+        }
     }
 }
 

@@ -13,16 +13,16 @@ use shoal_domain::job::SourceSpec;
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Merge, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery};
 use shoal_wire::blocks::{BlockCutter, BlockError, DataSetSchema, SourceBlock};
+use shoal_wire::ids::IdCounter;
+use shoal_wire::uncut::UncutBlock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_stream::StreamExt;
 
-/// Blocks that are read ahead while others are computed.
-const READ_AHEAD: usize = 16;
-/// Blocks that the threads share at a time.
-const BATCH: usize = 32;
+/// Blocks that are worked on at a time for each thread, and as many are read ahead meanwhile.
+const BLOCKS_OF_THREAD: usize = 4;
 
 /// Why files could not be read.
 #[derive(Debug, Error)]
@@ -47,7 +47,7 @@ pub(crate) struct FileRows {
     /// Told the number of rows of each block that is read.
     on_rows: Arc<dyn Fn(u64) + Send + Sync>,
     /// Rows whose id another row had before, as the first reading has found.
-    n_repeated_ids: Arc<Mutex<Option<u64>>>,
+    n_repeated_ids: Mutex<Option<u64>>,
     /// What the first reading found. A mutex since questions come by shared reference; nothing waits for it.
     first: Mutex<FirstReading>,
 }
@@ -70,7 +70,7 @@ impl FileRows {
         let path = spec.path.clone();
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
         let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
-        let (source, n_repeated_ids, first) = (Arc::new(source), Arc::default(), Mutex::default());
+        let (source, n_repeated_ids, first) = (Arc::new(source), Mutex::default(), Mutex::default());
         Ok(Self { source, path, schema, machine, runtime, on_rows, n_repeated_ids, first })
     }
 
@@ -78,32 +78,30 @@ impl FileRows {
         &self.schema
     }
 
-    /// Reads all blocks, a few ahead of whoever takes them.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = Result<SourceBlock, LocalError>> + use<> {
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
+    /// Blocks that are worked on at a time.
+    fn batch_blocks(&self) -> usize {
+        BLOCKS_OF_THREAD * self.machine.cpu.install(rayon::current_num_threads)
+    }
+
+    /// Reads the rows of all blocks, a few ahead of whoever takes them.
+    fn uncut(&self) -> impl Iterator<Item = Result<UncutBlock, LocalError>> + use<> {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(self.batch_blocks());
         let (source, schema, path) = (self.source.clone(), self.schema.clone(), self.path.clone());
-        let (n_repeated_ids, is_first) = (self.n_repeated_ids.clone(), !self.first().is_complete);
         let reader = self.runtime.spawn(async move {
             let failed = |source| LocalError::Block { path: path.clone(), source };
             let read = async {
                 let mut cutter = BlockCutter::new(schema).map_err(failed)?;
-                if is_first {
-                    cutter = cutter.counting_ids();
-                }
                 let mut batches = source.batches().await?;
                 while let Some(batch) = batches.next().await {
-                    for block in cutter.push(batch.map_err(|error| source.read_error(error))?).map_err(failed)? {
+                    let batch = batch.map_err(|error| source.read_error(error))?;
+                    for block in cutter.push_uncut(batch).map_err(failed)? {
                         // A closed channel means that nobody wants the rest.
                         if sender.send(Ok(block)).await.is_err() {
                             return Ok(None);
                         }
                     }
                 }
-                let last = cutter.finish().map_err(failed)?;
-                if is_first {
-                    *n_repeated_ids.lock().unwrap_or_else(PoisonError::into_inner) = cutter.n_repeated_ids();
-                }
-                Ok(last)
+                cutter.finish_uncut().map_err(failed)
             };
             let last = match read.await {
                 Ok(last) => last.map(Ok),
@@ -122,14 +120,36 @@ impl FileRows {
         })
     }
 
+    /// Cuts blocks on all threads; an error is that of the first row that has one.
+    fn cut(&self, uncut: &[UncutBlock], ids: &mut Option<IdCounter>) -> Result<Vec<SourceBlock>, LocalError> {
+        let with_ids = ids.is_some();
+        let cut = |uncut: &UncutBlock| match with_ids {
+            true => uncut.cut_with_ids(),
+            false => uncut.cut().map(|block| (block, Vec::new())),
+        };
+        let cut: Vec<_> = self.machine.cpu.install(|| uncut.par_iter().map(cut).collect());
+        let failed = |source| LocalError::Block { path: self.path.clone(), source };
+        let take = |cut: Result<(SourceBlock, Vec<u64>), BlockError>| {
+            let (block, hashes) = cut.map_err(failed)?;
+            ids.iter_mut().for_each(|ids| ids.add(&hashes));
+            Ok(block)
+        };
+        cut.into_iter().map(take).collect()
+    }
+
     /// Reads all blocks, some at a time, and checks that they are what they were.
     fn batches(&self) -> impl Iterator<Item = Result<Vec<SourceBlock>, ClusteringError>> {
-        let mut blocks = self.blocks();
+        let (mut uncut, batch_blocks) = (self.uncut(), self.batch_blocks());
+        let mut ids = (!self.first().is_complete).then(IdCounter::default);
         let mut n_blocks = 0;
         std::iter::from_fn(move || {
-            let batch: Result<Vec<SourceBlock>, LocalError> = blocks.by_ref().take(BATCH).collect();
-            let checked = batch.and_then(|batch| {
+            let batch: Result<Vec<UncutBlock>, LocalError> = uncut.by_ref().take(batch_blocks).collect();
+            let checked = batch.and_then(|uncut| self.cut(&uncut, &mut ids)).and_then(|batch| {
                 n_blocks += batch.len();
+                if let Some(ids) = ids.take_if(|_| batch.is_empty()) {
+                    let n_repeated_ids = self.machine.cpu.install(|| ids.n_repeated());
+                    *self.n_repeated_ids.lock().unwrap_or_else(PoisonError::into_inner) = n_repeated_ids;
+                }
                 self.check_unchanged(&batch, n_blocks)?;
                 batch.iter().for_each(|block| (self.on_rows)(block.raw.n_rows() as u64));
                 Ok(batch)

@@ -5,14 +5,14 @@
 //! named by row and column; missing values go on as NaN, for the job's policy to decide.
 
 use crate::ids::IdCounter;
-use arrow::array::{Array, ArrayRef, AsArray};
+use crate::uncut::{BlockColumns, UncutBlock};
+use arrow::array::ArrayRef;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
-use arrow::util::display::array_value_to_string;
 use shoal_domain::{BLOCK_ROWS, BlockId, DomainError, FeatureNames, RawBlock};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why rows could not become blocks.
@@ -146,8 +146,7 @@ impl SourceBlock {
 
     /// The block as a record batch of the data set's schema, for sending.
     pub fn to_batch(&self, schema: &DataSetSchema) -> Result<RecordBatch, BlockError> {
-        let float =
-            |column: &[f64]| -> ArrayRef { std::sync::Arc::new(arrow::array::Float64Array::from(column.to_vec())) };
+        let float = |column: &[f64]| -> ArrayRef { Arc::new(arrow::array::Float64Array::from(column.to_vec())) };
         let columns = self.raw.columns().iter().map(|column| float(column));
         let columns = std::iter::once(self.ids.clone()).chain(columns).chain(self.raw.weights().map(float));
         Ok(RecordBatch::try_new(schema.arrow.clone(), columns.collect())?)
@@ -156,8 +155,7 @@ impl SourceBlock {
 
 /// Collects batches until they fill a block.
 pub struct BlockCutter {
-    schema: DataSetSchema,
-    converter: RowConverter,
+    columns: Arc<BlockColumns>,
     pending: Vec<RecordBatch>,
     n_pending: usize,
     next: BlockId,
@@ -167,8 +165,8 @@ pub struct BlockCutter {
 impl BlockCutter {
     /// Starts a data set.
     pub fn new(schema: DataSetSchema) -> Result<Self, BlockError> {
-        let converter = RowConverter::new(vec![SortField::new(schema.arrow.field(0).data_type().clone())])?;
-        Ok(Self { schema, converter, pending: Vec::new(), n_pending: 0, next: BlockId(0), ids: None })
+        let columns = Arc::new(BlockColumns::new(schema)?);
+        Ok(Self { columns, pending: Vec::new(), n_pending: 0, next: BlockId(0), ids: None })
     }
 
     /// Remembers ids, to tell at the end how many came again.
@@ -183,15 +181,31 @@ impl BlockCutter {
 
     /// Makes one block of a batch that holds exactly its rows.
     pub fn one(schema: DataSetSchema, id: BlockId, rows: &RecordBatch) -> Result<SourceBlock, BlockError> {
-        let mut cutter = Self::new(schema)?;
-        cutter.check_schema(rows)?;
-        cutter.next = id;
-        cutter.cut(rows)
+        let columns = Arc::new(BlockColumns::new(schema)?);
+        columns.check_schema(rows)?;
+        UncutBlock { columns, id, rows: rows.clone() }.cut()
     }
 
     /// Takes a batch and gives back the blocks that it fills.
     pub fn push(&mut self, batch: RecordBatch) -> Result<Vec<SourceBlock>, BlockError> {
-        self.check_schema(&batch)?;
+        self.push_uncut(batch)?.into_iter().map(|uncut| self.cut(&uncut)).collect()
+    }
+
+    /// The last block, when rows are left over.
+    pub fn finish(&mut self) -> Result<Option<SourceBlock>, BlockError> {
+        self.finish_uncut()?.map(|uncut| self.cut(&uncut)).transpose()
+    }
+
+    fn cut(&mut self, uncut: &UncutBlock) -> Result<SourceBlock, BlockError> {
+        let Some(counter) = &mut self.ids else { return uncut.cut() };
+        let (block, ids) = uncut.cut_with_ids()?;
+        counter.add(&ids);
+        Ok(block)
+    }
+
+    /// As [`BlockCutter::push`], but leaves the work on the blocks to whoever has threads for it, and the counting of ids.
+    pub fn push_uncut(&mut self, batch: RecordBatch) -> Result<Vec<UncutBlock>, BlockError> {
+        self.columns.check_schema(&batch)?;
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
@@ -199,10 +213,10 @@ impl BlockCutter {
         self.pending.push(batch);
         let mut blocks = Vec::new();
         if self.n_pending >= BLOCK_ROWS {
-            let rows = concat_batches(&self.schema.arrow, &self.pending)?;
+            let rows = concat_batches(self.columns.schema(), &self.pending)?;
             let n_full = rows.num_rows() / BLOCK_ROWS;
             for idx in 0..n_full {
-                blocks.push(self.cut(&rows.slice(idx * BLOCK_ROWS, BLOCK_ROWS))?);
+                blocks.push(self.uncut(rows.slice(idx * BLOCK_ROWS, BLOCK_ROWS)));
             }
             let rest = rows.slice(n_full * BLOCK_ROWS, rows.num_rows() - n_full * BLOCK_ROWS);
             self.n_pending = rest.num_rows();
@@ -211,83 +225,19 @@ impl BlockCutter {
         Ok(blocks)
     }
 
-    /// The last block, when rows are left over.
-    pub fn finish(&mut self) -> Result<Option<SourceBlock>, BlockError> {
+    /// As [`BlockCutter::finish`], likewise.
+    pub fn finish_uncut(&mut self) -> Result<Option<UncutBlock>, BlockError> {
         if self.n_pending == 0 {
             return Ok(None);
         }
         self.n_pending = 0;
-        let rows = concat_batches(&self.schema.arrow, &std::mem::take(&mut self.pending))?;
-        self.cut(&rows).map(Some)
+        let rows = concat_batches(self.columns.schema(), &std::mem::take(&mut self.pending))?;
+        Ok(Some(self.uncut(rows)))
     }
 
-    fn check_schema(&self, batch: &RecordBatch) -> Result<(), BlockError> {
-        let types = |schema: &SchemaRef| {
-            let fields = schema.fields().iter();
-            fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(", ")
-        };
-        let (actual, wanted) = (types(&batch.schema()), types(&self.schema.arrow));
-        (actual == wanted).then_some(()).ok_or(BlockError::SchemaChange { actual, wanted })
-    }
-
-    fn cut(&mut self, rows: &RecordBatch) -> Result<SourceBlock, BlockError> {
-        let ids = rows.column(0).clone();
-        let row_number = |row: usize| self.next.first_row() + row as u64 + 1;
-        let column_name = |column: usize| self.schema.arrow.field(column).name().clone();
-        if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
-            return Err(BlockError::NullId { row: row_number(row), column: column_name(0) });
-        }
-        let id_of = |row: usize| array_value_to_string(&ids, row).unwrap_or_default();
-        let mut columns: Vec<Vec<f64>> = rows.columns()[1..].iter().map(floats).collect();
-        for (column, values) in columns.iter().enumerate() {
-            if let Some(row) = values.iter().position(|value| value.is_infinite()) {
-                let (column, value) = (column_name(column + 1), values[row]);
-                return Err(BlockError::NotFinite { row: row_number(row), id: id_of(row), column, value });
-            }
-        }
-        let weights = if self.schema.has_weight { columns.pop() } else { None };
-        if let Some((row, value)) =
-            weights.iter().flatten().enumerate().find(|(_, weight)| weight.is_nan() || **weight < 0.0)
-        {
-            let column = column_name(rows.num_columns() - 1);
-            return Err(BlockError::Weight { row: row_number(row), id: id_of(row), column, value: *value });
-        }
-        let digest = self.digest(&ids, &columns, weights.as_deref())?;
-        let raw = RawBlock::new(self.next, columns, weights, digest)?;
-        self.next = BlockId(self.next.0 + 1);
-        Ok(SourceBlock { raw, ids })
-    }
-
-    /// BLAKE3 over the ids, in Arrow's row format, and the bits of all numbers, column after column.
-    fn digest(
-        &mut self,
-        ids: &ArrayRef,
-        columns: &[Vec<f64>],
-        weights: Option<&[f64]>,
-    ) -> Result<[u8; 32], BlockError> {
-        let mut hasher = blake3::Hasher::new();
-        for row in self.converter.convert_columns(std::slice::from_ref(ids))?.iter() {
-            hasher.update(row.as_ref());
-            if let Some(ids) = &mut self.ids {
-                ids.add(row.as_ref());
-            }
-        }
-        let mut bytes = Vec::with_capacity(ids.len() * size_of::<f64>());
-        for column in columns.iter().map(Vec::as_slice).chain(weights) {
-            bytes.clear();
-            // One bit pattern for all NaNs: a missing value is a missing value.
-            bytes.extend(column.iter().flat_map(|value| if value.is_nan() { f64::NAN } else { *value }.to_le_bytes()));
-            hasher.update(&bytes);
-        }
-        Ok(hasher.finalize().into())
-    }
-}
-
-/// Float64 values, nulls as NaN.
-fn floats(column: &ArrayRef) -> Vec<f64> {
-    let column = column.as_primitive::<Float64Type>();
-    match column.null_count() {
-        0 => column.values().to_vec(),
-        _ => column.iter().map(|value| value.unwrap_or(f64::NAN)).collect(),
+    fn uncut(&mut self, rows: RecordBatch) -> UncutBlock {
+        let id = self.next;
+        self.next = BlockId(id.0 + 1);
+        UncutBlock { columns: self.columns.clone(), id, rows }
     }
 }

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod labels;
 pub mod limits;
 pub mod status;
+pub mod uncut;
 
 /// Protocol types, generated from `proto/` by `cargo xtask proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
