@@ -27,6 +27,10 @@ use shoal_clustering::cpu::{CpuDevice, ceilings};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// The allocator of `shoal`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rows beyond which a peer's silhouette, all n x n distances of it, takes too long to wait for.
 const PEER_SILHOUETTE_ROWS: usize = 20_000;
 /// Measurements of a limit, of which the best counts.
