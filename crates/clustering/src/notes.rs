@@ -17,7 +17,7 @@ pub(crate) fn id_note(n_repeated: Option<u64>) -> Option<String> {
         Some(0) => None,
         Some(1) => Some("1 row has the id of another row; each row was clustered by itself".to_owned()),
         Some(n) => Some(format!("{n} rows have the id of another row; each row was clustered by itself")),
-        None => Some("there are so many rows that nobody looked whether ids are there twice".to_owned()),
+        None => Some("whether ids are there twice was not looked at".to_owned()),
     }
 }
 

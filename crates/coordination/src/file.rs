@@ -3,7 +3,7 @@
 use crate::{Condition, Entry, LeaseId, Revision, Store, StoreError, Write};
 use async_trait::async_trait;
 use redb::{
-    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ struct Lease {
 impl FileStore {
     /// Opens the file, or makes it. One that another process has is refused.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = RwLock::new(Some(open(path)?));
+        let database = RwLock::new(Some(open_or_make(path)?));
         let (is_lost, leases) = (AtomicBool::new(false), Mutex::default());
         let store = Self { shared: Arc::new(Shared { path: path.to_owned(), database, is_lost, leases }) };
         store.shared.change(|transaction| {
@@ -234,8 +234,23 @@ impl Shared {
     }
 }
 
+/// Opens a file that is there.
 fn open(path: &Path) -> Result<Database, StoreError> {
-    match Database::builder().set_check_integrity_on_open(true).create(path) {
+    opened(path, checking().open(path))
+}
+
+fn open_or_make(path: &Path) -> Result<Database, StoreError> {
+    opened(path, checking().create(path))
+}
+
+fn checking() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true);
+    builder
+}
+
+fn opened(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Database, StoreError> {
+    match opened {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.display().to_string() }),
         Err(error) => Err(failed(path, error.into())),

@@ -1,4 +1,4 @@
-//! `shoal jobs`: list, get, watch, cancel.
+//! `shoal jobs`: list, get, watch, cancel, delete.
 
 use crate::args::{Format, JobArguments, JobsCommand};
 use crate::client::Coordinator;
@@ -120,8 +120,8 @@ fn row(job: &Job) -> Vec<String> {
     };
     let took = match (&job.submitted, &job.ended) {
         (Some(submitted), Some(ended)) => {
-            let nanoseconds = |time: &prost_types::Timestamp| time.seconds as f64 + f64::from(time.nanos) * 1e-9;
-            format!("{:.1} s", nanoseconds(ended) - nanoseconds(submitted))
+            let seconds = |time: &prost_types::Timestamp| time.seconds as f64 + f64::from(time.nanos) * 1e-9;
+            format!("{:.1} s", seconds(ended) - seconds(submitted))
         }
         _ => String::new(),
     };
