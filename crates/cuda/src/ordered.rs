@@ -2,6 +2,7 @@
 
 use crate::gpu::{Buffer, GpuError};
 use crate::rows::DeviceRows;
+use rayon::prelude::*;
 use shoal_clustering::cpu::ClusterOrder;
 use shoal_domain::{Block, Centroids};
 
@@ -14,7 +15,7 @@ pub(crate) struct OrderedRows {
 }
 
 impl OrderedRows {
-    /// `labels` are those of all rows of `blocks`.
+    /// `labels` are those of all rows of `blocks`. On all threads of the pool that this is called in.
     pub(crate) fn new(
         rows: &DeviceRows,
         blocks: &[Block],
@@ -25,10 +26,11 @@ impl OrderedRows {
         let mut by_block = Vec::with_capacity(blocks.len());
         for block in blocks {
             let (own, others) = rest.split_at(block.n_rows());
-            by_block.push(own.iter().map(|label| u32::from(*label)).collect::<Vec<u32>>());
+            by_block.push(own);
             rest = others;
         }
-        let order = ClusterOrder::new(&by_block, centroids.n_clusters());
+        let widened = by_block.into_par_iter().map(|labels| labels.iter().map(|label| u32::from(*label)).collect());
+        let order = ClusterOrder::new(&widened.collect::<Vec<Vec<u32>>>(), centroids.n_clusters());
         let numbers: Vec<u32> = order.rows().map(|row| row as u32).collect();
         Ok(Self { centroids: centroids.clone(), order, rows: Buffer::of(&rows.gpu, &numbers)? })
     }

@@ -140,7 +140,8 @@ impl CudaShard {
             passes.forget();
             passes.label(rows, centroids)
         })?;
-        let ordered = Arc::new(OrderedRows::new(&self.rows, self.host.blocks(), centroids, &labels)?);
+        let order = || OrderedRows::new(&self.rows, self.host.blocks(), centroids, &labels);
+        let ordered = Arc::new(self.device.cpu.install(order)?);
         *held = Some(ordered.clone());
         Ok(ordered)
     }

@@ -199,7 +199,7 @@ impl CpuShard {
             nearest.labels().to_vec()
         };
         let labels: Vec<Vec<u32>> = self.device.install(|| self.blocks.par_iter().map(label).collect());
-        let order = ClusterOrder::new(&labels, centroids.n_clusters());
+        let order = self.device.install(|| ClusterOrder::new(&labels, centroids.n_clusters()));
         let labelled = Arc::new(Labelled { centroids: centroids.clone(), labels, order });
         *self.labels.lock().unwrap_or_else(PoisonError::into_inner) = Some(labelled.clone());
         labelled

@@ -16,6 +16,10 @@ const TASKS_PER_THREAD: usize = 128;
 /// Strips of a shard that given rows are compared with in one piece of work.
 const STRIPS_TOGETHER: usize = 16;
 
+/// Lists of rows by cluster that are made at a time, at most, and rows that each cluster has in one, about.
+const LISTS_MAX: usize = 64;
+const LISTED_ROWS: usize = 256;
+
 /// The order of a shard's rows by their clusters.
 pub struct ClusterOrder {
     /// Rows by cluster, and within a cluster in the order of the data: block x BLOCK_ROWS + row.
@@ -27,26 +31,32 @@ pub struct ClusterOrder {
 }
 
 impl ClusterOrder {
-    /// `labels` are those of each block.
+    /// `labels` are those of each block. On all threads of the pool that this is called in.
     pub fn new(labels: &[Vec<u32>], n_clusters: usize) -> Self {
         assert!(labels.len() <= u32::MAX as usize / BLOCK_ROWS, "a shard has fewer than 2^32 rows");
-        let mut counts = vec![0usize; n_clusters];
-        labels.iter().flatten().for_each(|label| counts[*label as usize] += 1);
-        let mut end = 0;
-        let cluster = |count: usize| {
-            end += count;
-            end - count..end
-        };
-        let clusters: Vec<Range<usize>> = counts.into_iter().map(cluster).collect();
-        let mut next: Vec<usize> = clusters.iter().map(|cluster| cluster.start).collect();
-        let mut rows = vec![0u32; end];
-        for (block, labels) in labels.iter().enumerate() {
-            for (row, label) in labels.iter().enumerate() {
-                let position = &mut next[*label as usize];
-                rows[*position] = (block * BLOCK_ROWS + row) as u32;
-                *position += 1;
-            }
+        let n_rows: usize = labels.iter().map(Vec::len).sum();
+        // Some blocks' rows are listed by cluster at a time; lists of hardly any rows would cost more than they save.
+        let n_lists = (n_rows / n_clusters.max(1) / LISTED_ROWS).clamp(1, LISTS_MAX);
+        let n_together = labels.len().div_ceil(n_lists).max(1);
+        let list = |(idx, labels): (usize, &[Vec<u32>])| rows_by_cluster(idx * n_together, labels, n_clusters);
+        let lists: Vec<Vec<Vec<u32>>> = labels.par_chunks(n_together).enumerate().map(list).collect();
+        let mut rows = vec![0u32; n_rows];
+        let (mut clusters, mut rest, mut places) = (Vec::new(), &mut rows[..], Vec::new());
+        for cluster in 0..n_clusters {
+            let n = lists.iter().map(|list| list[cluster].len()).sum();
+            let start = clusters.last().map_or(0, |before: &Range<usize>| before.end);
+            clusters.push(start..start + n);
+            let (own, others) = rest.split_at_mut(n);
+            places.push(own);
+            rest = others;
         }
+        places.into_par_iter().enumerate().for_each(|(cluster, mut rest)| {
+            for list in &lists {
+                let (own, others) = rest.split_at_mut(list[cluster].len());
+                own.copy_from_slice(&list[cluster]);
+                rest = others;
+            }
+        });
         let firsts = labels.iter().scan(0, |first, labels| Some(std::mem::replace(first, *first + labels.len())));
         Self { rows, clusters, firsts: firsts.collect() }
     }
@@ -79,6 +89,17 @@ impl ClusterOrder {
         }
         silhouettes
     }
+}
+
+/// The rows of some blocks by cluster, the first block having this number.
+fn rows_by_cluster(first_block: usize, labels: &[Vec<u32>], n_clusters: usize) -> Vec<Vec<u32>> {
+    let mut rows = vec![Vec::new(); n_clusters];
+    for (block, labels) in (first_block..).zip(labels) {
+        for (row, label) in labels.iter().enumerate() {
+            rows[*label as usize].push((block * BLOCK_ROWS + row) as u32);
+        }
+    }
+    rows
 }
 
 /// The rows of a shard in the order of their clusters.
