@@ -10,10 +10,8 @@ use bytemuck::Zeroable;
 use shoal_clustering::Partial;
 use shoal_domain::Centroids;
 
-/// A list of rows pays if it leaves out more than a quarter of all; where sets could share a read of all rows instead, if it
-/// leaves out more than half.
+/// A list of rows pays if it leaves out more than a quarter of all.
 const LISTED_SHARE_MAX: f64 = 0.75;
-const LISTED_SHARE_MAX_OF_SEVERAL: f64 = 0.5;
 /// Limbs of a cluster's count and weight.
 const WEIGHT_LIMBS: usize = 3;
 
@@ -116,8 +114,7 @@ impl<'a> Round<'a> {
 
     /// Rows of a list that pays, at most.
     fn listed_max(&self) -> usize {
-        let share = if self.sets.len() > 1 { LISTED_SHARE_MAX_OF_SEVERAL } else { LISTED_SHARE_MAX };
-        (share * self.rows.n_rows as f64) as usize
+        (LISTED_SHARE_MAX * self.rows.n_rows as f64) as usize
     }
 
     /// Sets most of whose rows have to be looked at share the read of all rows; the others have blocks of their own, and
