@@ -26,7 +26,7 @@ use object_store::local::LocalFileSystem;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, available_parallelism};
+use std::thread::{self, JoinHandle, available_parallelism};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use url::Url;
 
@@ -96,25 +96,32 @@ impl PartitionStream for PagedParquet {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batch_rows = context.session_config().batch_size();
         let mut stream = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), READ_AHEAD);
-        let mut parts = Vec::new();
-        for schema in side_by_side(&self.schema) {
-            let (sender, receiver) = channel(READ_AHEAD);
-            let paths = self.paths.clone();
-            // Not threads of the runtime: it may have fewer, and parts wait for each other.
-            let read = move || {
-                if let Err(error) = read_files(&paths, &schema, batch_rows, &sender) {
-                    // A closed channel means that another part has failed, or that nobody wants the rest.
-                    let _ = sender.blocking_send(Err(error));
-                }
-            };
-            parts.push(receiver);
-            if let Err(error) = thread::Builder::new().name("shoal-columns".to_owned()).spawn(read) {
-                stream.spawn(async move { Err(DataFusionError::IoError(error)) });
-            }
-        }
+        let part = |schema: SchemaRef| Part::start(self.paths.clone(), schema, batch_rows);
+        let parts: Result<Vec<Part>> = side_by_side(&self.schema).into_iter().map(part).collect();
         let (schema, sender) = (self.schema.clone(), stream.tx());
-        stream.spawn(join(parts, schema, sender));
+        stream.spawn(async move { join(parts?, schema, sender).await });
         stream.build()
+    }
+}
+
+/// Some columns, read by a thread of their own. It is none of the runtime's, which may have fewer than there are parts, and
+/// parts wait for each other.
+struct Part {
+    batches: Receiver<Result<RecordBatch>>,
+    thread: JoinHandle<()>,
+}
+
+impl Part {
+    fn start(paths: Arc<[PathBuf]>, schema: SchemaRef, batch_rows: usize) -> Result<Self> {
+        let (sender, batches) = channel(READ_AHEAD);
+        let read = move || {
+            if let Err(error) = read_files(&paths, &schema, batch_rows, &sender) {
+                // A closed channel means that another part has failed, or that nobody wants the rest.
+                let _ = sender.blocking_send(Err(error));
+            }
+        };
+        let thread = thread::Builder::new().name("shoal-columns".to_owned()).spawn(read)?;
+        Ok(Self { batches, thread })
     }
 }
 
@@ -143,18 +150,16 @@ fn read_files(
 }
 
 /// Puts the columns of all parts together again, whose batches are of the same rows.
-async fn join(
-    mut parts: Vec<Receiver<Result<RecordBatch>>>,
-    schema: SchemaRef,
-    sender: Sender<Result<RecordBatch>>,
-) -> Result<()> {
+async fn join(mut parts: Vec<Part>, schema: SchemaRef, sender: Sender<Result<RecordBatch>>) -> Result<()> {
     loop {
         let mut received = Vec::with_capacity(parts.len());
         for part in &mut parts {
-            received.push(part.recv().await.transpose()?);
+            received.push(part.batches.recv().await.transpose()?);
         }
         if received.iter().all(Option::is_none) {
-            return Ok(());
+            // A thread that panicked has ended too, but not at the end of the data.
+            let panicked = |_| DataFusionError::Internal("a reader of columns panicked".to_owned());
+            return parts.into_iter().try_for_each(|part| part.thread.join().map_err(panicked));
         }
         let ended = || DataFusionError::Internal("some columns end before others".to_owned());
         let mut columns = Vec::with_capacity(schema.fields().len());
@@ -206,4 +211,51 @@ fn in_types_of(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
     RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use futures::executor::block_on;
+
+    /// A part whose thread sends batches of these numbers of rows, and then ends or panics.
+    fn part(schema: &SchemaRef, batches: &'static [i64], panics: bool) -> Part {
+        let (sender, receiver) = channel(READ_AHEAD);
+        let schema = schema.clone();
+        let thread = thread::spawn(move || {
+            for n in batches {
+                let column = Arc::new(Int64Array::from_iter_values(0..*n));
+                let batch = RecordBatch::try_new(schema.clone(), vec![column]).expect("one column");
+                sender.blocking_send(Ok(batch)).expect("somebody waits");
+            }
+            assert!(!panics, "as it should");
+        });
+        Part { batches: receiver, thread }
+    }
+
+    /// However a part ends early, what was read before is not taken for the whole.
+    #[test]
+    fn rows_are_never_cut_off_in_silence() {
+        let fields = |names: &[&str]| -> SchemaRef {
+            let field = |name: &&str| Field::new(*name, DataType::Int64, false);
+            Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()))
+        };
+        let (a, b, both) = (fields(&["a"]), fields(&["b"]), fields(&["a", "b"]));
+        let joined = |parts: Vec<Part>, schema: &SchemaRef| {
+            let (sender, _receiver) = channel(8);
+            block_on(join(parts, schema.clone(), sender)).map_err(|error| error.to_string())
+        };
+        assert_eq!(joined(vec![part(&a, &[3, 2], false), part(&b, &[3, 2], false)], &both), Ok(()));
+        let cut_off = [
+            joined(vec![part(&a, &[3], true)], &a),
+            joined(vec![part(&a, &[3], true), part(&b, &[3], true)], &both),
+            joined(vec![part(&a, &[3, 2], false), part(&b, &[3], false)], &both),
+            joined(vec![part(&a, &[3], false), part(&b, &[2], false)], &both),
+        ];
+        for (case, result) in cut_off.into_iter().enumerate() {
+            assert!(result.is_err(), "case {case}");
+        }
+    }
 }
