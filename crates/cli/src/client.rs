@@ -1,7 +1,8 @@
 //! A coordinator, as the commands talk to it.
 
 use crate::args::Format;
-use crate::output::{OutFolder, label_writer};
+use crate::labels_file::label_writer;
+use crate::output::OutFolder;
 use crate::say::say;
 use crate::table;
 use anyhow::{Result, anyhow};

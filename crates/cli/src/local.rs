@@ -4,11 +4,12 @@
 //! prepared float32 matrix alone. A second reading must find what the first one found; if the files have changed in
 //! between, the run ends with an error instead of a mixture.
 
+use arrow::array::ArrayRef;
 use rayon::prelude::*;
 use shoal_behavior::{BehaviorError, FeatureSource, StoreOptions};
-use shoal_clustering::cpu::Assigner;
+use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
-use shoal_clustering::{ClusteringError, Description, Machine, Profile, Rows, Shard};
+use shoal_clustering::{BlockLabels, ClusteringError, Description, Machine, Profile, Rows, Shard};
 use shoal_domain::job::SourceSpec;
 use shoal_domain::{Block, BlockId, Centroids, FeatureNames, Merge, Preparation};
 use shoal_stats::{DigitCounts, DigitQuery};
@@ -203,19 +204,24 @@ impl FileRows {
         Ok(())
     }
 
+    /// The processor that works on them.
+    pub(crate) fn cpu(&self) -> &CpuDevice {
+        &self.machine.cpu
+    }
+
     /// Labels and distances of all rows, block after block, with the ids.
     pub(crate) fn label(
         &self,
         preparation: &Preparation,
         centroids: &Centroids,
-        mut take: impl FnMut(SourceBlock, shoal_clustering::BlockLabels) -> Result<(), ClusteringError>,
+        mut take: impl FnMut(ArrayRef, BlockLabels) -> Result<(), ClusteringError>,
     ) -> Result<(), ClusteringError> {
         let assigner = Assigner::new(centroids, self.machine.cpu.isa());
         let label = |source: &SourceBlock| {
             let block = prepare_block(preparation, &source.raw)?;
-            Ok((source.clone(), assigner.block_labels(&block)))
+            Ok((source.ids.clone(), assigner.block_labels(&block)))
         };
-        self.map_blocks(label, |(source, labels)| take(source, labels))
+        self.map_blocks(label, |(ids, labels)| take(ids, labels))
     }
 }
 

@@ -11,6 +11,7 @@ mod environment;
 mod followed;
 mod in_process;
 mod job_file;
+mod labels_file;
 mod local;
 mod output;
 mod progress;

@@ -2,10 +2,6 @@
 //! model.json in the folder means that the other files are there too.
 
 use anyhow::{Result, anyhow};
-use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -76,11 +72,4 @@ impl Drop for OutFolder {
             let _ = std::fs::remove_file(temporary);
         }
     }
-}
-
-/// A writer of labels.parquet.
-pub(crate) fn label_writer<W: Write + Send>(target: W, schema: SchemaRef) -> Result<ArrowWriter<W>> {
-    let compression = Compression::ZSTD(ZstdLevel::try_new(1)?);
-    let properties = WriterProperties::builder().set_compression(compression).build();
-    Ok(ArrowWriter::try_new(target, schema, Some(properties))?)
 }

@@ -2,8 +2,9 @@
 
 use crate::args::{Format, RunArguments};
 use crate::in_process::InProcess;
+use crate::labels_file::LabelsFile;
 use crate::local::FileRows;
-use crate::output::{OutFolder, label_writer};
+use crate::output::OutFolder;
 use crate::say::say;
 use crate::{job_file, table};
 use anyhow::{Result, anyhow};
@@ -57,12 +58,12 @@ fn write_labels<W: Write + Send>(
     mut silhouettes: SilhouetteColumn,
 ) -> Result<W> {
     let id = rows.schema().arrow.field(0).clone();
-    let mut writer = label_writer(file, silhouettes.schema(&label_schema(&id)))?;
+    let mut labels_file = LabelsFile::new(file, silhouettes.schema(&label_schema(&id)), rows.cpu().clone())?;
     let preparation = &segmentation.model.preparation;
-    rows.label(preparation, &segmentation.centroids, |source, labels| {
-        let batch = label_batch(&id, &source.ids, labels).and_then(|batch| silhouettes.put_beside(&batch));
+    rows.label(preparation, &segmentation.centroids, |ids, labels| {
+        let batch = label_batch(&id, &ids, labels).and_then(|batch| silhouettes.put_beside(&batch));
         let batch = batch.map_err(ClusteringError::rows)?;
-        writer.write(&batch).map_err(|error| ClusteringError::rows(cannot_write(&error).to_string()))
+        labels_file.write(batch).map_err(|error| ClusteringError::rows(cannot_write(&error).to_string()))
     })?;
-    writer.into_inner().map_err(|error| cannot_write(&error))
+    labels_file.finish().map_err(|error| cannot_write(&error))
 }
