@@ -17,6 +17,22 @@ const MAX_ADDITIONS: usize = 64;
 /// Rows of `y` between two emptyings of the sums of `x`.
 const Y_TOGETHER: usize = MAX_ADDITIONS;
 
+/// How far ahead of its use a row is asked for: those of a cluster lie here and there in memory.
+const ROWS_AHEAD: usize = 24;
+/// Cache lines of a row that are asked for; memory brings the later ones by itself.
+const LINES_AHEAD: usize = 4;
+
+/// Asks for a row that will be needed soon.
+#[inline(always)]
+fn ask_for(row: Option<&&[f32]>) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.into_iter().flat_map(|row| row.chunks(LINE).take(LINES_AHEAD)) {
+        super::vector_x86::prefetch(line.as_ptr());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 /// Rows of one cluster, laid out so that a vector lane is a row.
 #[derive(Default)]
 pub(super) struct Lanes<'a> {
@@ -37,6 +53,7 @@ impl<'a> Lanes<'a> {
         self.norms.clear();
         self.norms.resize(n_tiles * MAX_TILE, f32::INFINITY);
         for (idx, row) in self.rows.iter().enumerate() {
+            ask_for(self.rows.get(idx + ROWS_AHEAD));
             let tile = &mut self.tiles[idx / MAX_TILE * n_features * TILE_LINES..];
             let (line, lane) = (idx % MAX_TILE / LINE, idx % LINE);
             let mut norm = 0.0f32;
@@ -68,8 +85,9 @@ impl<'a> Broadcasts<'a> {
         self.norms.clear();
         self.norms.resize(self.rows.len().next_multiple_of(GROUP), f32::INFINITY);
         let groups = self.groups.chunks_exact_mut(n_features).zip(self.norms.chunks_exact_mut(GROUP));
-        for (rows, (group, norms)) in self.rows.chunks(GROUP).zip(groups) {
+        for (first, (rows, (group, norms))) in (0..).step_by(GROUP).zip(self.rows.chunks(GROUP).zip(groups)) {
             for (lane, row) in rows.iter().enumerate() {
+                ask_for(self.rows.get(first + lane + ROWS_AHEAD));
                 let mut norm = 0.0f32;
                 for (values, value) in group.iter_mut().zip(scale.place(row)) {
                     values[lane] = value;

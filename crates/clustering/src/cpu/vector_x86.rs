@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// Asks for a cache line.
 #[inline(always)]
-fn prefetch(address: *const f32) {
+pub(super) fn prefetch(address: *const f32) {
     // SAFETY: a prefetch of any address is harmless.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }
