@@ -8,14 +8,16 @@ use shoal_clustering::Machine;
 use shoal_clustering::cpu::CpuDevice;
 use shoal_coordination::FileStore;
 use shoal_coordinator::Config;
+use shoal_cuda::CudaDevice;
 use shoal_domain::JobSpec;
+use shoal_emulator::EmulatedGpu;
 use shoal_stats::RandomStream;
 use shoal_storage::Storage;
 use shoal_wire::flight::channel;
 use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::jobs_client::JobsClient;
 use shoal_wire::proto::{GetJobRequest, GetJobResultRequest, JobState, ListWorkersRequest, SubmitJobRequest};
-use shoal_worker::WorkerIdentity;
+use shoal_worker::{WorkerError, WorkerIdentity};
 use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -71,27 +73,30 @@ impl Node {
     }
 
     fn worker(url: &str, boot_id: u64) -> Self {
-        let urls = [url.to_owned()];
-        Self::start(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let machine = Machine::of_cpu(CpuDevice::new(1).expect("a thread"));
-            let identity = WorkerIdentity {
-                address: format!("http://{}", listener.local_addr().expect("it is bound")),
-                device: machine.engine.name(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                boot_id,
-                memory_bytes: 64 << 20,
-            };
-            shoal_worker::run(listener, &urls, identity, machine, pending())
-                .await
-                .expect("it works until it is killed");
-        })
+        let work = work_on(Machine::of_cpu(CpuDevice::new(1).expect("a thread")), url, boot_id);
+        Self::start(async { work.await.expect("it works until it is killed") })
     }
 
     /// Does nothing for a while.
     fn stand_still(&self, pause: Duration) {
         let runtime = self.0.as_ref().expect("it lives");
         runtime.spawn(async move { std::thread::sleep(pause) });
+    }
+}
+
+/// A worker on some machine.
+fn work_on(machine: Machine, url: &str, boot_id: u64) -> impl Future<Output = Result<(), WorkerError>> + use<> {
+    let urls = [url.to_owned()];
+    async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let identity = WorkerIdentity {
+            address: format!("http://{}", listener.local_addr().expect("it is bound")),
+            device: machine.engine.name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id,
+            memory_bytes: 64 << 20,
+        };
+        shoal_worker::run(listener, &urls, identity, machine, pending()).await
     }
 }
 
@@ -135,13 +140,17 @@ impl Fleet {
         for _ in 0..n_workers {
             fleet.add_worker();
         }
-        let mut members = FleetClient::new(channel(&fleet.url).expect("a URL"));
+        fleet.has_workers(n_workers).await;
+        fleet
+    }
+
+    async fn has_workers(&self, n_workers: usize) {
+        let mut members = FleetClient::new(channel(&self.url).expect("a URL"));
         again(async || {
             let workers = members.list_workers(ListWorkersRequest {}).await.ok()?.into_inner().workers;
             (workers.len() == n_workers).then_some(())
         })
         .await;
-        fleet
     }
 
     fn add_worker(&mut self) {
@@ -234,19 +243,51 @@ async fn schedule(seed: u64, expected: &[u8]) -> u64 {
     n_blows
 }
 
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// The model that nothing happens to.
+async fn undisturbed() -> Vec<u8> {
+    let fleet = Fleet::start(1).await;
+    let data_set = put_rows(&fleet.url).await.expect("the rows are taken");
+    let job = fleet.submit(&data_set, "alone").await;
+    fleet.model(&job).await
+}
+
+/// A worker whose GPU fails ends, and others have its blocks.
+#[test]
+fn a_gpu_that_fails_takes_its_worker_with_it_and_nothing_else() {
+    let disturbed = async {
+        let fleet = Fleet::start(1).await;
+        let cpu = CpuDevice::new(1).expect("a thread");
+        // In the middle of its passes.
+        let gpu = Arc::new(EmulatedGpu::new(64 << 20, 200 << 10).breaking_after(5));
+        let machine = Machine { engine: Arc::new(CudaDevice::new(gpu, cpu.clone())), cpu };
+        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        let work = work_on(machine, &fleet.url, 2);
+        let _broken = Node::start(async { drop(ended.send(work.await)) });
+        fleet.has_workers(2).await;
+        let data_set = put_rows(&fleet.url).await.expect("the rows are taken");
+        let job = fleet.submit(&data_set, "on two workers").await;
+        let model = fleet.model(&job).await;
+        let ended = tokio::time::timeout(PATIENCE, has_ended).await.expect("the worker ends by itself");
+        let failed = ended.expect("it says how").expect_err("it has failed");
+        assert!(failed.to_string().starts_with("the device has failed: the GPU failed to "), "{failed}");
+        fleet.has_workers(1).await;
+        let again = fleet.submit(&data_set, "on one worker").await;
+        assert!(fleet.model(&again).await == model, "the model of the next job differs");
+        model
+    };
+    assert!(runtime().block_on(disturbed) == runtime().block_on(undisturbed()), "the model differs");
+}
+
 /// As many schedules as `SHOAL_SCHEDULES` says, from the seed `SHOAL_SCHEDULES_SEED` on.
 #[test]
 fn whatever_happens_the_model_is_the_same() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
     let (first, n_schedules) = (number("SHOAL_SCHEDULES_SEED", 1), number("SHOAL_SCHEDULES", 24));
-    let undisturbed = async {
-        let fleet = Fleet::start(1).await;
-        let data_set = put_rows(&fleet.url).await.expect("the rows are taken");
-        let job = fleet.submit(&data_set, "alone").await;
-        fleet.model(&job).await
-    };
-    let runtime = || Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let expected = runtime().block_on(undisturbed);
+    let expected = runtime().block_on(undisturbed());
     let (next, n_blows) = (AtomicU64::new(first), AtomicU64::new(0));
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + n_schedules) {

@@ -111,6 +111,9 @@ pub enum ClusteringError {
     /// The engine does not do such a job, and says why; another one may.
     #[error("{0}")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The device has failed; what it is asked from now on may fail too.
+    #[error("{0}")]
+    DeviceFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Where the rows are could not answer.
     #[error("{0}")]
     Rows(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -73,14 +73,14 @@ pub enum GpuError {
 }
 
 impl From<GpuError> for ClusteringError {
-    /// What the GPU does not do is refused; what it failed to do is the failure of whoever holds the rows.
+    /// What the GPU does not do is refused. After a failure its context is of no use any more.
     fn from(error: GpuError) -> Self {
         match error {
             GpuError::TooLarge { .. }
             | GpuError::TooManyRows { .. }
             | GpuError::TooSmall { .. }
             | GpuError::TooManyFeatures { .. } => Self::Refused(Box::new(error)),
-            _ => Self::rows(error),
+            _ => Self::DeviceFailed(Box::new(error)),
         }
     }
 }

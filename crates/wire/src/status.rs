@@ -37,7 +37,7 @@ impl ToStatus for ClusteringError {
             Self::NoSuchBlock { .. } => Code::NotFound,
             // Not what a broken connection is taken for: the next worker would refuse as well.
             Self::Refused(_) => Code::FailedPrecondition,
-            Self::Rows(_) => Code::Unavailable,
+            Self::DeviceFailed(_) | Self::Rows(_) => Code::Unavailable,
             _ => Code::InvalidArgument,
         };
         Status::new(code, self.to_string())

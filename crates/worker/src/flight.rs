@@ -1,6 +1,6 @@
 //! The Arrow Flight face of a worker: blocks come in, labels go out. The other Flight calls are not offered.
 
-use crate::service::{compute, preparation};
+use crate::service::preparation;
 use crate::store::{HeldBlock, Store};
 use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
@@ -90,8 +90,11 @@ impl BlockFlight {
             let id_field = id_field.clone();
             async move {
                 let held = held.ok_or_else(|| ClusteringError::NoSuchBlock { block: id }.to_status())?;
-                let batch =
-                    compute(move || labels_of(&id_field, &held.block, &preparation, &centroids, &store)).await?;
+                let of_block = {
+                    let store = store.clone();
+                    move || labels_of(&id_field, &held.block, &preparation, &centroids, &store)
+                };
+                let batch = store.computing.run(of_block).await?;
                 Ok((batch, Bytes::from(BlockMetadata { block: id, ..Default::default() }.encode_to_vec())))
             }
         });

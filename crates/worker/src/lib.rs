@@ -8,6 +8,7 @@
 //! heartbeats or health checks waiting.
 
 mod budget;
+mod computing;
 mod flight;
 mod membership;
 mod service;
@@ -39,6 +40,12 @@ pub enum WorkerError {
     /// The reflection service could not be built.
     #[error("the protocol cannot be described: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Its device failed. Its blocks are with other workers; started anew, it can join again.
+    #[error("the device has failed: {reason}")]
+    Device {
+        /// What it says.
+        reason: String,
+    },
 }
 
 /// Serves on `listener` and belongs to the fleet of whichever of the coordinators leads, until `shutdown`.
@@ -77,10 +84,17 @@ pub async fn run(
         let _ = has_left.await;
     });
     let membership = async {
-        let result = membership::belong(coordinators, identity, &store, shutdown).await;
+        let mut failure = None;
+        let until_end = async {
+            tokio::select! {
+                () = shutdown => {}
+                reason = store.computing.until_failed() => failure = Some(WorkerError::Device { reason }),
+            }
+        };
+        let result = membership::belong(coordinators, identity, &store, until_end).await;
         // The server may have failed already; then nobody listens.
         let _ = left.send(());
-        result
+        failure.map_or(result.map_err(WorkerError::from), Err)
     };
     let (served, belonged) = tokio::join!(serving, membership);
     belonged?;

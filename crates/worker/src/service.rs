@@ -35,7 +35,7 @@ impl ShardService {
         ask: impl FnOnce(&DataSet, &Store) -> Result<T, ClusteringError> + Send + 'static,
     ) -> Result<T, Status> {
         let (data_set, store) = (self.store.data_set(name)?, self.store.clone());
-        compute(move || ask(&data_set, &store)).await
+        self.store.computing.run(move || ask(&data_set, &store)).await
     }
 
     /// Asks the prepared rows of a run, once it is certain that all centroids have their columns.
@@ -50,7 +50,7 @@ impl ShardService {
             let (theirs, ours) = (other.n_features(), run.n_features);
             return Err(Status::invalid_argument(format!("centroids: {theirs} features, where the run has {ours}")));
         }
-        compute(move || ask(run.shard.as_ref())).await
+        self.store.computing.run(move || ask(run.shard.as_ref())).await
     }
 
     /// The preparation of a data set, which must have its columns.
@@ -61,20 +61,6 @@ impl ShardService {
         }
         Ok(preparation)
     }
-}
-
-/// Async ends here: `work` runs on a thread that may block, and spreads over the device's threads from there. A panic is
-/// the question's failure, not the worker's.
-pub(crate) async fn compute<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClusteringError> + Send + 'static,
-) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let result = done.map_err(|error| match error.is_cancelled() {
-        // It was never begun. Whoever asks must take it for a loss, not for an answer.
-        true => Status::unavailable("the worker stops"),
-        false => Status::internal(format!("the computation panicked: {error}")),
-    })?;
-    result.map_err(|error| error.to_status())
 }
 
 fn invalid(error: WireError) -> Status {
@@ -154,7 +140,8 @@ impl Shards for ShardService {
         let (run, store) = (self.store.run(&request.run)?, self.store.clone());
         let sample = Sample::try_from(&request).map_err(invalid)?;
         let reserved = store.reserve_sample(&run, &request.sample, &sample)?;
-        compute(move || store.sample(&run, &request.sample, &sample, reserved)).await?;
+        let sample = move || store.sample(&run, &request.sample, &sample, reserved);
+        self.store.computing.run(sample).await?;
         Ok(Response::new(proto::SampleResponse {}))
     }
 

@@ -1,6 +1,7 @@
 //! What a worker holds: raw blocks by data set, prepared shards by run.
 
 use crate::budget::{Budget, Reserved};
+use crate::computing::Computing;
 use shoal_clustering::cpu::MemoryRows;
 use shoal_clustering::{ClusteringError, Machine, Sample, Shard};
 use shoal_domain::{BlockId, Preparation};
@@ -34,6 +35,7 @@ impl DataSet {
 /// computed, so std's mutex is the right one even beside async code.
 pub(crate) struct Store {
     pub(crate) machine: Machine,
+    pub(crate) computing: Computing,
     pub(crate) budget: Arc<Budget>,
     data_sets: Mutex<HashMap<String, Arc<DataSet>>>,
     runs: Mutex<Runs>,
@@ -101,7 +103,8 @@ impl Store {
     /// `memory_bytes` is what rows may take.
     pub(crate) fn new(machine: Machine, memory_bytes: u64) -> Self {
         let budget = Arc::new(Budget::new(memory_bytes));
-        Self { machine, budget, data_sets: Mutex::default(), runs: Mutex::default() }
+        let computing = Computing::default();
+        Self { machine, computing, budget, data_sets: Mutex::default(), runs: Mutex::default() }
     }
 
     /// Adds blocks to a data set; a block that is here already is replaced by itself.

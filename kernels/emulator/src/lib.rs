@@ -8,6 +8,7 @@ use shoal_cuda::{Gpu, GpuError, Launch, THREADS};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 unsafe extern "C" {
@@ -29,12 +30,19 @@ pub struct EmulatedGpu {
     shared_bytes_max: usize,
     /// Layouts by address.
     allocated: Mutex<HashMap<u64, Layout>>,
+    /// Launches until it breaks.
+    launches_left: AtomicU64,
 }
 
 impl EmulatedGpu {
     /// With so much memory, and so much of it shared by the threads of a block.
     pub fn new(n_bytes: usize, shared_bytes_max: usize) -> Self {
-        Self { n_bytes, shared_bytes_max, allocated: Mutex::default() }
+        Self { n_bytes, shared_bytes_max, allocated: Mutex::default(), launches_left: AtomicU64::new(u64::MAX) }
+    }
+
+    /// One that breaks after so many launches, and stays broken.
+    pub fn breaking_after(self, n_launches: u64) -> Self {
+        Self { launches_left: AtomicU64::new(n_launches), ..self }
     }
 
     fn free(&self) -> usize {
@@ -114,6 +122,10 @@ impl Gpu for EmulatedGpu {
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {
         let failed = |reason: String| GpuError::Failed { what: format!("start the kernel {}", launch.kernel), reason };
+        let one_less = |left: u64| left.checked_sub(1);
+        if self.launches_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            return Err(failed("it is broken".to_owned()));
+        }
         if launch.shared_bytes > self.shared_bytes_max {
             return Err(failed(format!("{} bytes of shared memory are too many", launch.shared_bytes)));
         }
