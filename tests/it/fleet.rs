@@ -162,7 +162,8 @@ fn rows_of_jobs_that_have_ended_make_room_and_can_be_deleted() {
         assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
     }
     // What was let go comes back from storage.
-    let labels = |job: &str| run(&["labels", job, "--coordinator", &fleet.url]).stdout;
+    let url = fleet.url.clone();
+    let labels = |job: &str| run(&["labels", job, "--coordinator", &url]).stdout;
     let first = labels("jobs/1");
     assert!(!first.is_empty() && first == labels("jobs/3"));
 
@@ -181,6 +182,16 @@ fn rows_of_jobs_that_have_ended_make_room_and_can_be_deleted() {
     assert_eq!(first, labels("jobs/3"));
     let workers = fleet.succeed(&["workers"]);
     assert!(workers.contains("300.0 KiB") && workers.contains("cpu ("), "{workers}");
+
+    // The next coordinator does not give the number of a job that is deleted to another one.
+    fleet.succeed(&["jobs", "delete", "jobs/3"]);
+    fleet.replace_coordinator();
+    let submitted = wait_for(|| {
+        let submitted = run(&["submit", RETAIL, "--watch", "--coordinator", &fleet.url]);
+        submitted.status.success().then_some(submitted)
+    });
+    assert!(submitted.is_some(), "{}", fleet.log());
+    assert_eq!(first, labels("jobs/4"));
 }
 
 #[test]

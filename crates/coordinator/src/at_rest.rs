@@ -51,8 +51,9 @@ impl AtRest {
         Ok(())
     }
 
-    /// What workers know the blocks of a placement by.
+    /// What workers know the blocks of a placement by. Another leader's placements have other names: what is still on its way
+    /// to a worker must not come among those of this one.
     pub(crate) fn name_of(&self, placement: u64) -> String {
-        format!("{}/{placement}", self.name)
+        format!("{}/{}.{placement}", self.name, self.home.epoch)
     }
 }

@@ -9,7 +9,7 @@ use crate::placement::Placement;
 use shoal_coordination::{Leader, Write};
 use shoal_storage::{RowCounts, Storage};
 use shoal_wire::blocks::DataSetSchema;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -31,6 +31,8 @@ const RUBBISH: &str = "rubbish/";
 pub(crate) struct Home {
     pub(crate) members: Arc<Members>,
     pub(crate) storage: Storage,
+    /// Under which leader blocks are placed.
+    pub(crate) epoch: u64,
 }
 
 /// A data set.
@@ -41,14 +43,16 @@ pub(crate) struct DataSet {
     pub(crate) n_rows: u64,
     /// How long its rows took to come and to be spread.
     pub(crate) placed_in: Duration,
-    pub(crate) placed: Placed,
+    pub(crate) placed: Arc<Placed>,
 }
 
-/// Data sets by number. A job that needs one keeps its `Arc`; that is what "in use" means.
+/// Data sets by number. A job that needs one, though it may only wait, keeps its `Arc`: the data set stays in storage then.
 pub(crate) struct DataSets {
     home: Arc<Home>,
     leader: Leader,
     kept: Mutex<BTreeMap<u64, Arc<DataSet>>>,
+    /// Those that are to go once nobody has them. Locked before `kept`.
+    unwanted: Mutex<BTreeSet<u64>>,
     /// Those that are there and cannot be read, and why.
     damaged: BTreeMap<u64, String>,
     /// Held while the next one is written.
@@ -77,7 +81,7 @@ impl DataSets {
             let n_rows = manifest.n_rows;
             info!(data_set = name, n_rows, "data set found in storage");
             let at_rest = AtRest { home: home.clone(), name: name.clone(), schema: schema.clone(), manifest };
-            let placed = Placed::new(at_rest, Vec::new());
+            let placed = Arc::new(Placed::new(at_rest, Vec::new()));
             let data_set = DataSet { name, schema, n_rows, placed_in: Duration::ZERO, placed };
             kept.insert(number, Arc::new(data_set));
         }
@@ -90,7 +94,7 @@ impl DataSets {
         };
         let last = kept.keys().chain(damaged.keys()).fold(last, |last: u64, number| last.max(*number));
         let (last_number, letting_go) = (tokio::sync::Mutex::new(last), tokio::sync::Mutex::default());
-        Ok(Self { home, leader, kept: Mutex::new(kept), damaged, last_number, letting_go })
+        Ok(Self { home, leader, kept: Mutex::new(kept), unwanted: Mutex::default(), damaged, last_number, letting_go })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<DataSet>>> {
@@ -102,7 +106,10 @@ impl DataSets {
         if let Some(reason) = number.and_then(|number| self.damaged.get(&number)) {
             return Err(FleetError::Damaged { name: name.to_owned(), reason: reason.clone() });
         }
-        let found = number.and_then(|number| self.lock().get(&number).cloned());
+        let found = number.and_then(|number| {
+            self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            self.lock().get(&number).cloned()
+        });
         found.ok_or_else(|| FleetError::NoDataSet { name: name.to_owned(), max: MAX_DATA_SETS })
     }
 
@@ -114,37 +121,43 @@ impl DataSets {
         Placement::start(&name_of(number), 0, schema, self.home.members.takers(), Some(writer))
     }
 
-    /// Lets workers go of the rows that no job uses, so that there is room for others.
+    /// Lets workers go of the rows that no job asks about, so that there is room for others. Jobs that wait come back to
+    /// theirs from storage.
     pub(crate) async fn make_room(&self) {
         self.let_go(|_| true).await;
     }
 
-    /// Lets workers go of the rows that nobody has asked for in a while.
+    /// Lets workers go of the rows that nobody has asked for in a while, and removes what nobody wants.
     pub(crate) async fn let_go_of_idle(&self) {
-        self.let_go(|data_set| data_set.placed.is_idle(IDLE_AFTER)).await;
+        self.let_go(|placed| placed.is_idle(IDLE_AFTER)).await;
+        self.remove_unwanted().await;
     }
 
-    async fn let_go(&self, is_meant: impl Fn(&DataSet) -> bool) {
+    async fn let_go(&self, is_meant: impl Fn(&Placed) -> bool) {
         let _letting_go = self.letting_go.lock().await;
-        let numbers: Vec<u64> = self.lock().keys().copied().collect();
-        for number in numbers {
-            let is_unused = |data_set: &&Arc<DataSet>| Arc::strong_count(data_set) == 1 && is_meant(data_set);
-            // One at a time: each is in use by this very look at it.
-            let unused = self.lock().get(&number).filter(is_unused).cloned();
-            if let Some(data_set) = unused {
-                data_set.placed.let_go().await;
-            }
+        let is_unused = |placed: &Arc<Placed>| !placed.is_used() && is_meant(placed);
+        let placed: Vec<Arc<Placed>> = self.lock().values().map(|data_set| data_set.placed.clone()).collect();
+        futures::future::join_all(placed.iter().filter(|placed| is_unused(placed)).map(|placed| placed.let_go())).await;
+    }
+
+    /// Removes a data set, from storage too, as soon as nobody has it any more; unless somebody asks for it before that.
+    pub(crate) async fn remove_unused(&self, name: &str) {
+        if let Some(number) = number_of(name) {
+            self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+            self.remove_unwanted().await;
         }
     }
 
-    /// Removes a data set, from storage too, unless a job uses it.
-    pub(crate) async fn remove_unused(&self, name: &str) {
-        let removed = {
+    async fn remove_unwanted(&self) {
+        let removed: Vec<Arc<DataSet>> = {
+            let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
             let mut kept = self.lock();
-            let number = number_of(name).filter(|number| kept.get(number).is_some_and(|it| Arc::strong_count(it) == 1));
-            number.and_then(|number| kept.remove(&number))
+            unwanted.retain(|number| kept.contains_key(number));
+            let is_free = |number: &u64| kept.get(number).is_some_and(|data_set| Arc::strong_count(data_set) == 1);
+            let free: Vec<u64> = unwanted.iter().copied().filter(is_free).collect();
+            free.iter().filter_map(|number| kept.remove(number)).collect()
         };
-        if let Some(data_set) = removed {
+        for data_set in removed {
             self.remove(&data_set).await;
         }
     }
@@ -188,7 +201,7 @@ impl DataSets {
         };
         let number = manifest.number;
         let at_rest = AtRest { home: self.home.clone(), name: name.clone(), schema: schema.clone(), manifest };
-        let placed = Placed::new(at_rest, holders);
+        let placed = Arc::new(Placed::new(at_rest, holders));
         let n_rows = counts.n_rows;
         let added = self.add(DataSet { name, schema, n_rows, placed_in: began.elapsed(), placed }).await?;
         // Only from here on it is one: the next leader removes what has a mark.

@@ -10,6 +10,7 @@ use shoal_wire::status::{is_connection_error, one_line};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Response, Status};
+use tracing::debug;
 
 /// How often a question is asked when the connection breaks, and how long to wait before the next time. Questions change nothing
 /// that matters, so asking twice is harmless.
@@ -89,17 +90,28 @@ async fn is_reached_again(member: &Member) -> bool {
     false
 }
 
-/// Tells workers to let go of a run, a data set, or both. One that does not hear it is gone and has let go of everything.
+/// Tells workers to let go of a run, a data set, or both. One that does not hear it is told again later ([`release_owed`]),
+/// unless it is gone and has let go of everything.
 pub(crate) async fn release(members: Vec<Member>, run: &str, data_set: &str) {
     let release = |member: Member| {
         let request = ReleaseRequest { run: run.to_owned(), data_set: data_set.to_owned() };
-        async move {
-            let released = timeout(CONNECT_TIMEOUT, member.shards().release(request)).await;
-            if !matches!(released, Ok(Ok(_))) {
-                tracing::debug!(worker = member.id, "release was not heard");
-            }
-        }
+        async move { release_one(&member, request).await }
     };
     let members = members.into_iter().filter(|member| !member.is_gone());
     futures::future::join_all(members.map(release)).await;
+}
+
+/// Tells a worker again what it has not heard.
+pub(crate) async fn release_owed(member: &Member) {
+    for request in member.take_owed() {
+        release_one(member, request).await;
+    }
+}
+
+async fn release_one(member: &Member, request: ReleaseRequest) {
+    let released = timeout(CONNECT_TIMEOUT, member.shards().release(request.clone())).await;
+    if !matches!(released, Ok(Ok(_))) && !member.is_gone() {
+        debug!(worker = member.id, "release was not heard");
+        member.owe(request);
+    }
 }

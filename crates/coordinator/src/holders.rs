@@ -5,6 +5,7 @@ use crate::error::FleetError;
 use crate::holder::{Call, Holder, HolderKey, ask, release};
 use crate::members::{Member, Shards};
 use crate::overtake::Pace;
+use crate::placed::User;
 use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
@@ -34,12 +35,14 @@ pub(crate) struct Holders {
     runtime: Handle,
     /// Set to have no more answers.
     cancelled: Arc<AtomicBool>,
+    _user: User,
 }
 
 impl Holders {
     /// Calls run on `runtime`.
     pub(crate) fn new(data_set: Arc<DataSet>, runtime: Handle, cancelled: Arc<AtomicBool>) -> Self {
-        Self { data_set, runtime, cancelled }
+        let _user = data_set.placed.used();
+        Self { data_set, runtime, cancelled, _user }
     }
 
     pub(crate) fn data_set(&self) -> &DataSet {
@@ -103,7 +106,7 @@ impl Holders {
         holders: Vec<Arc<Holder>>,
         call: &impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Vec<Result<Vec<Answer<A>>, FleetError>> {
-        let pace = &Pace::of(holders.len());
+        let pace = &Pace::of(&holders);
         let asked = holders.into_iter().map(|holder| async move {
             tokio::select! {
                 answer = ask(&holder, || call(holder.member.shards(), &holder)) => {

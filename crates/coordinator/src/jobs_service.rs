@@ -137,11 +137,18 @@ impl Jobs for JobsService {
 
     async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
         let (number, data_set) = self.queue.delete(&request.into_inner().name)?;
-        // One that cannot be removed from the store comes back with the next leader, and its client is told.
-        self.records.remove(number).await.map_err(|error| error.to_status())?;
-        if let Some(name) = data_set {
-            self.data_sets.remove_unused(&name).await;
-        }
+        let (records, data_sets) = (self.records.clone(), self.data_sets.clone());
+        // In a task of its own: a client that goes meanwhile must not leave a job that is half deleted.
+        let deleted = tokio::spawn(async move {
+            // One that cannot be removed from the store comes back with the next leader, and its client is told.
+            records.remove(number).await?;
+            if let Some(name) = data_set {
+                data_sets.remove_unused(&name).await;
+            }
+            Ok::<_, FleetError>(())
+        });
+        let deleted = deleted.await.map_err(|_| Status::internal("deleting the job panicked"))?;
+        deleted.map_err(|error| error.to_status())?;
         Ok(Response::new(DeleteJobResponse {}))
     }
 

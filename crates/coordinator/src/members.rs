@@ -2,8 +2,8 @@
 
 use shoal_wire::epoch::WorkerChannel;
 use shoal_wire::limits::{HEARTBEAT_TIMEOUT, MAX_MESSAGE_BYTES};
-use shoal_wire::proto::Worker;
 use shoal_wire::proto::shards_client::ShardsClient;
+use shoal_wire::proto::{ReleaseRequest, Worker};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(crate) struct Member {
     gone: Arc<watch::Sender<bool>>,
     /// When others had last to answer in its place.
     was_slow: Arc<Mutex<Option<Instant>>>,
+    /// What it should let go of and has not heard.
+    owed: Arc<Mutex<Vec<ReleaseRequest>>>,
 }
 
 /// How long a worker that was slow is given no blocks, as long as there are others.
@@ -52,6 +54,16 @@ impl Member {
     /// Notes that others had to answer in its place.
     pub(crate) fn note_slow(&self) {
         *self.was_slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Remembers what it should let go of, to be told again.
+    pub(crate) fn owe(&self, release: ReleaseRequest) {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(release);
+    }
+
+    /// What it should let go of and has not heard, from now on no longer remembered.
+    pub(crate) fn take_owed(&self) -> Vec<ReleaseRequest> {
+        std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn is_spared(&self) -> bool {
@@ -105,7 +117,7 @@ impl Members {
         let id = format!("w{number}");
         info!(worker = id, address = worker.address, device = worker.device, "worker joined");
         let gone = Arc::new(watch::Sender::new(false));
-        let member = Member { id: id.clone(), worker, channel, gone, was_slow: Arc::default() };
+        let member = Member { id: id.clone(), worker, channel, gone, was_slow: Arc::default(), owed: Arc::default() };
         entries.by_number.insert(number, Entry { member, last_seen: Instant::now() });
         id
     }

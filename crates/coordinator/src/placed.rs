@@ -4,7 +4,7 @@ use crate::at_rest::AtRest;
 use crate::error::FleetError;
 use crate::holder::{Holder, release};
 use crate::members::Member;
-use crate::moves::Move;
+use crate::moves::Moving;
 use shoal_domain::BlockId;
 use shoal_storage::Manifest;
 use shoal_wire::limits::{PLACEMENTS_MAX, WORKERS_AWAITED, WORKERS_LOOKED_FOR};
@@ -24,10 +24,13 @@ pub(crate) struct Placed {
     placing: tokio::sync::Mutex<()>,
     n_placements: AtomicU64,
     /// Blocks on their way to workers that have joined. Held while it is looked after.
-    pub(crate) moving: tokio::sync::Mutex<Option<Move>>,
-    /// How many workers had joined when moves were last thought of.
-    pub(crate) balanced_at: AtomicU64,
+    pub(crate) moving: tokio::sync::Mutex<Moving>,
+    /// Whoever asks about the blocks has a clone.
+    users: User,
 }
+
+/// Held by whoever asks about the blocks of a data set, which workers keep meanwhile.
+pub(crate) type User = Arc<()>;
 
 /// Locked only to look at or to change.
 #[derive(Debug)]
@@ -48,8 +51,17 @@ impl Placed {
             placing: tokio::sync::Mutex::default(),
             n_placements: AtomicU64::new(0),
             moving: tokio::sync::Mutex::default(),
-            balanced_at: AtomicU64::new(0),
+            users: User::default(),
         }
+    }
+
+    /// From now on, and as long as this is held, workers are not told to let go of all blocks.
+    pub(crate) fn used(&self) -> User {
+        self.users.clone()
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.users) > 1
     }
 
     fn lock(&self) -> MutexGuard<'_, Lists> {

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::job::{Job, Submission};
+use crate::records::Left;
 use shoal_wire::proto::{self, JobState};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub(crate) struct Queue {
     jobs: Mutex<BTreeMap<u64, Job>>,
     /// Counts changes, so that waiting for one is cheap.
     changes: watch::Sender<u64>,
+    /// Counts the changes by which a job may come to run.
+    turns: watch::Sender<u64>,
     is_stopping: AtomicBool,
     clock: fn() -> SystemTime,
     epoch: u64,
@@ -37,14 +40,15 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// `jobs` are those that earlier leaders have left, `epoch` that of this one.
-    pub(crate) fn new(config: &Config, jobs: Vec<Job>, epoch: u64) -> Self {
-        let last_number = AtomicU64::new(jobs.iter().map(|job| job.number).max().unwrap_or(0));
+    /// `left` is what earlier leaders have left, `epoch` that of this one.
+    pub(crate) fn new(config: &Config, Left { jobs, last_number }: Left, epoch: u64) -> Self {
+        let last_number = AtomicU64::new(last_number);
         let jobs = Mutex::new(jobs.into_iter().map(|job| (job.number, job)).collect());
         let Config { clock, jobs_per_client, .. } = *config;
         Self {
             jobs,
             changes: watch::Sender::new(0),
+            turns: watch::Sender::new(0),
             is_stopping: AtomicBool::new(false),
             clock,
             epoch,
@@ -64,6 +68,16 @@ impl Queue {
     /// Tells of every change from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Tells of every change from now on by which a job may come to run.
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.subscribe()
+    }
+
+    /// The largest number that a job has had.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number.load(Ordering::Relaxed)
     }
 
     /// Takes a job, or returns the one that the same request has brought before.
@@ -131,6 +145,7 @@ impl Queue {
     /// Lets a job run, now that its record is written.
     pub(crate) fn keep(&self, number: u64) {
         self.update(number, |job| job.is_kept = true);
+        self.turns.send_modify(|n_turns| *n_turns += 1);
     }
 
     /// Forgets a job that was never kept.

@@ -22,6 +22,12 @@ const FORMAT: &str = "shoal-job-1";
 const PREFIX: &str = "jobs/";
 /// Etcd takes values of 1.5 MB.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+/// What of that is left free until the job ends: for its error, each byte of which may take six in JSON, and the time.
+const ROOM_FOR_END: usize = 6 * MAX_ERROR_BYTES + 1024;
+/// Of a longer error the beginning is kept.
+const MAX_ERROR_BYTES: usize = 16 << 10;
+/// The key of the largest number that a job has had; numbers of jobs that are forgotten are not given again.
+const LAST_NUMBER: &str = "numbers/job";
 /// How long to wait before an end that could not be written is written again.
 const END_RETRIED_AFTER: Duration = Duration::from_secs(2);
 
@@ -80,7 +86,7 @@ impl Record {
 
     fn end(&mut self, end: &End) {
         end.state.as_str_name().clone_into(&mut self.state);
-        self.error.clone_from(&end.error);
+        end.error[..end.error.floor_char_boundary(MAX_ERROR_BYTES)].clone_into(&mut self.error);
         self.ended_ms = Some(milliseconds(end.at));
     }
 }
@@ -156,8 +162,10 @@ impl Records {
 
     async fn write(&self, record: &Record) -> Result<(), FleetError> {
         let (key, value) = (format!("{PREFIX}{}", record.number), to_bytes(record)?);
-        if value.len() > MAX_RECORD_BYTES {
-            return Err(FleetError::TooLarge { n_bytes: value.len(), max: MAX_RECORD_BYTES });
+        // What could not be ended must not begin.
+        let max = if record.ended_ms.is_some() { MAX_RECORD_BYTES } else { MAX_RECORD_BYTES - ROOM_FOR_END };
+        if value.len() > max {
+            return Err(FleetError::TooLarge { n_bytes: value.len(), max });
         }
         Ok(self.leader.write(&[Write::Put { key, value, lease: None }]).await?)
     }
@@ -165,18 +173,49 @@ impl Records {
     /// Forgets a job and all that came of it.
     pub(crate) async fn remove(&self, number: u64) -> Result<(), FleetError> {
         let _writing = self.writing.lock().await;
-        self.leader.write(&[Write::Delete(format!("{PREFIX}{number}"))]).await?;
+        let last_number = put_last_number(self.queue.last_number());
+        self.leader.write(&[Write::Delete(format!("{PREFIX}{number}")), last_number]).await?;
         self.results.remove(number).await
     }
 }
 
-/// All jobs that were left. Those that had not ended wait again.
-pub(crate) async fn load(leader: &Leader, results: &Results, data_sets: &DataSets) -> Result<Vec<Job>, FleetError> {
+fn put_last_number(number: u64) -> Write {
+    Write::Put { key: LAST_NUMBER.to_owned(), value: number.to_string().into_bytes(), lease: None }
+}
+
+/// What earlier leaders have left.
+pub(crate) struct Left {
+    /// Those that had not ended wait again.
+    pub(crate) jobs: Vec<Job>,
+    /// The largest number that a job has had.
+    pub(crate) last_number: u64,
+}
+
+/// All jobs that were left; what storage has of jobs that are forgotten is removed.
+pub(crate) async fn load(leader: &Leader, results: &Results, data_sets: &DataSets) -> Result<Left, FleetError> {
+    let with_results = results.numbers().await?;
     let mut jobs = Vec::new();
     for entry in leader.store().list(PREFIX).await? {
         jobs.push(job(&parse(&entry)?, leader.epoch(), results, data_sets).await?);
     }
-    Ok(jobs)
+    let last_number = leader.store().get(LAST_NUMBER).await?;
+    let last_number = last_number.map(|entry| String::from_utf8_lossy(&entry.value).parse()).transpose();
+    let last_number: Option<u64> = last_number.map_err(|error| FleetError::Record {
+        name: LAST_NUMBER.to_owned(),
+        reason: format!("it is no number: {error}"),
+    })?;
+    let numbers = jobs.iter().map(|job| job.number).chain(with_results.iter().copied()).chain(last_number);
+    let last_number = numbers.max().unwrap_or(0);
+    // Storage takes orders from anybody. That this coordinator leads is certain once this is written, so what was seen before
+    // cannot be a later leader's.
+    leader.write(&[put_last_number(last_number)]).await?;
+    for number in with_results {
+        if !jobs.iter().any(|job| job.number == number) {
+            warn!(number, "removing what is left of a job that is forgotten");
+            results.remove(number).await?;
+        }
+    }
+    Ok(Left { jobs, last_number })
 }
 
 fn parse(entry: &Entry) -> Result<Record, FleetError> {

@@ -135,6 +135,12 @@ impl Results {
         }
     }
 
+    /// The jobs of which there is something.
+    pub(crate) async fn numbers(&self) -> Result<Vec<u64>, FleetError> {
+        let folders = self.storage.folders("jobs").await?;
+        Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+    }
+
     /// Removes all that came of a job.
     pub(crate) async fn remove(&self, number: u64) -> Result<(), FleetError> {
         self.storage.remove_folder(&format!("jobs/{number}")).await?;

@@ -66,15 +66,15 @@ impl Runner {
     /// Starts jobs as they come, for ever.
     pub(crate) async fn run(self) {
         let permits = Arc::new(Semaphore::new(self.config.running_jobs));
-        let mut changes = self.queue.changes();
+        let mut turns = self.queue.turns();
         loop {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
             let number = loop {
-                changes.mark_unchanged();
+                turns.mark_unchanged();
                 if let Some(number) = self.queue.start_next() {
                     break number;
                 }
-                if changes.changed().await.is_err() {
+                if turns.changed().await.is_err() {
                     return;
                 }
             };

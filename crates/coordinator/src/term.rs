@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::data_sets::{DataSets, Home};
 use crate::error::FleetError;
 use crate::flight::RowsFlight;
+use crate::holder::release_owed;
 use crate::jobs_service::JobsService;
 use crate::members::Members;
 use crate::members_service::FleetService;
@@ -63,11 +64,11 @@ impl Term {
         let epoch = leader.epoch();
         check_storage(config, &leader).await?;
         let members = Arc::new(Members::default());
-        let home = Arc::new(Home { members: members.clone(), storage: config.storage.clone() });
+        let home = Arc::new(Home { members: members.clone(), storage: config.storage.clone(), epoch });
         let data_sets = Arc::new(DataSets::open(home, leader.clone()).await?);
         let results = Arc::new(Results::new(config.storage.clone(), epoch));
-        let jobs = records::load(&leader, &results, &data_sets).await?;
-        let queue = Arc::new(Queue::new(config, jobs, epoch));
+        let left = records::load(&leader, &results, &data_sets).await?;
+        let queue = Arc::new(Queue::new(config, left, epoch));
         let records = Arc::new(Records::new(leader.clone(), queue.clone(), results.clone()));
         let (data_sets_of_jobs, records_of_jobs) = (data_sets.clone(), records.clone());
         let runner =
@@ -99,11 +100,15 @@ impl Term {
     }
 }
 
-/// Drops workers that have not reported in time, and rows that nobody needs.
+/// Drops workers that have not reported in time, and rows that nobody needs; tells workers what they have not heard.
 async fn watch(members: Arc<Members>, data_sets: Arc<DataSets>) {
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         members.remove_silent();
+        for member in members.alive() {
+            // Nobody waits for it: what is not heard now is said again the next time.
+            tokio::spawn(async move { release_owed(&member).await });
+        }
         // A worker that stands still must not keep this from looking after the others.
         let data_sets = data_sets.clone();
         tokio::spawn(async move { data_sets.let_go_of_idle().await });
