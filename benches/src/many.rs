@@ -95,6 +95,7 @@ async fn start_workers(url: &str, n_workers: usize) -> Result<()> {
             device: machine.engine.name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: number as u64,
+            tls: None,
             memory_bytes: 64 << 20,
         };
         let (urls, machine) = ([url.to_owned()], machine.clone());
@@ -104,7 +105,7 @@ async fn start_workers(url: &str, n_workers: usize) -> Result<()> {
             }
         });
     }
-    let mut fleet = shoal_wire::proto::fleet_client::FleetClient::new(shoal_wire::flight::channel(url)?);
+    let mut fleet = shoal_wire::proto::fleet_client::FleetClient::new(shoal_wire::flight::channel(url, None)?);
     loop {
         let workers = fleet.list_workers(shoal_wire::proto::ListWorkersRequest {}).await?.into_inner().workers;
         if workers.len() == n_workers {

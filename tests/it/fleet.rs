@@ -1,5 +1,6 @@
 //! A coordinator and workers as real processes on loopback.
 
+use crate::disturbed::Disturbed;
 use crate::process::{Fleet, fail, run, succeed, wait_for};
 use std::fs;
 use std::path::Path;
@@ -194,6 +195,18 @@ fn rows_of_jobs_that_have_ended_make_room_and_can_be_deleted() {
     assert_eq!(first, labels("jobs/4"));
 }
 
+/// The worker has room for both jobs' rows as they were put, and for the prepared rows of one of them.
+#[test]
+fn a_job_waits_for_the_room_that_another_one_has() {
+    let mut fleet = Fleet::start(0);
+    fleet.add_worker_with(&["--memory", "370KiB"]);
+    let disturbed = Disturbed::start_until_checkpoint_of(&fleet, 16);
+    let printed = fleet.succeed(&["submit", RETAIL, "--watch"]);
+    assert!(printed.contains("2,469 customers in 4 segments"), "{printed}");
+    assert!(fleet.coordinator.log().contains("there is no room beside other jobs"), "{}", fleet.coordinator.log());
+    disturbed.ends_as_undisturbed(&fleet);
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_in_one_line() {
     let fleet = Fleet::start(0);
@@ -211,7 +224,7 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     let line = fail(&["submit", RETAIL, "--coordinator", "http://127.0.0.1:1"]);
     assert!(line.contains("127.0.0.1:1") && line.contains("UNAVAILABLE"), "{line}");
     let line = fail(&["jobs", "list", "--coordinator", &fleet.url.replace("http:", "https:")]);
-    assert!(line.contains("not encrypted"), "{line}");
+    assert!(line.contains("needs certificates"), "{line}");
     let line = fail(&["worker", "--coordinator", "not a url"]);
     assert!(line.contains("not a url"), "{line}");
 }

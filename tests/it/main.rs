@@ -6,6 +6,7 @@
 //! this process, and [`coordination`] etcd. Modules without tests of their own are helpers.
 
 mod tidy;
+mod tls;
 
 mod cli;
 mod coordination;

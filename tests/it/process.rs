@@ -54,7 +54,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(arguments: &[&str], log: PathBuf) -> Self {
+    pub(crate) fn start(arguments: &[&str], log: PathBuf) -> Self {
         Self::spawn(shoal(arguments), log)
     }
 
@@ -148,6 +148,8 @@ pub(crate) struct Fleet {
     /// Where all coordinators are.
     pub(crate) url: String,
     pub(crate) folder: TempDir,
+    /// What every process is told besides: its certificates.
+    tls: Vec<String>,
     n_started: usize,
 }
 
@@ -161,7 +163,15 @@ impl Fleet {
     pub(crate) fn start_with(more: &[&str], n_workers: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log", more);
-        Self::with_workers(coordinator, Vec::new(), format!("http://{address}"), folder, n_workers)
+        Self::with_workers(coordinator, Vec::new(), format!("http://{address}"), folder, Vec::new(), n_workers)
+    }
+
+    /// The same, whose processes all have these arguments with their certificates.
+    pub(crate) fn start_encrypted(tls: &[&str], n_workers: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (coordinator, address) = coordinator(folder.path(), "127.0.0.1:0", "coordinator.log", tls);
+        let tls = tls.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::with_workers(coordinator, Vec::new(), format!("https://{address}"), folder, tls, n_workers)
     }
 
     /// Starts a coordinator that leads and another one that waits, with their records in etcd, and workers.
@@ -173,7 +183,7 @@ impl Fleet {
         let (standby, standby_address) = start("standby.log");
         standby.logs("another coordinator leads");
         let url = format!("http://{address},http://{standby_address}");
-        Self::with_workers(leader, vec![standby], url, folder, n_workers)
+        Self::with_workers(leader, vec![standby], url, folder, Vec::new(), n_workers)
     }
 
     fn with_workers(
@@ -181,9 +191,10 @@ impl Fleet {
         standbys: Vec<Server>,
         url: String,
         folder: TempDir,
+        tls: Vec<String>,
         n_workers: usize,
     ) -> Self {
-        let mut fleet = Self { coordinator, standbys, workers: Vec::new(), url, folder, n_started: 0 };
+        let mut fleet = Self { coordinator, standbys, workers: Vec::new(), url, folder, tls, n_started: 0 };
         for _ in 0..n_workers {
             fleet.add_worker();
         }
@@ -208,7 +219,16 @@ impl Fleet {
 
     /// Starts a client command against this fleet, without waiting for it.
     pub(crate) fn client(&self, arguments: &[&str]) -> Server {
-        Server::start(&[arguments, &["--coordinator", &self.url]].concat(), self.folder.path().join("client.log"))
+        Server::start(&self.of_client(arguments), self.folder.path().join("client.log"))
+    }
+
+    /// Arguments of a client of this fleet.
+    fn of_client<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [arguments, &["--coordinator", &self.url], &self.tls()].concat()
+    }
+
+    fn tls(&self) -> Vec<&str> {
+        self.tls.iter().map(String::as_str).collect()
     }
 
     /// Starts one more worker and waits until it has joined.
@@ -218,7 +238,8 @@ impl Fleet {
 
     /// Starts one more worker, which others reach through a proxy.
     pub(crate) fn add_worker_behind(&mut self, proxy: &Proxy) {
-        self.add_worker_with(&["--listen", &proxy.target, "--advertise", &proxy.url]);
+        let scheme = if self.tls.is_empty() { "http" } else { "https" };
+        self.add_worker_with(&["--listen", &proxy.target, "--advertise", &format!("{scheme}://{}", proxy.address)]);
     }
 
     /// Starts one more worker with more arguments.
@@ -226,19 +247,19 @@ impl Fleet {
         let log = self.folder.path().join(format!("worker{}.log", self.n_started));
         self.n_started += 1;
         let arguments = ["worker", "--coordinator", &self.url, "--threads", "1"];
-        let worker = Server::start(&[&arguments, more].concat(), log);
+        let worker = Server::start(&[&arguments, more, &self.tls()].concat(), log);
         worker.logs("joined the fleet");
         self.workers.push(worker);
     }
 
     /// Runs a client command against this fleet, which must succeed.
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
-        succeed(&[arguments, &["--coordinator", &self.url]].concat())
+        succeed(&self.of_client(arguments))
     }
 
     /// Runs a client command against this fleet, which must fail, and returns its line.
     pub(crate) fn fail(&self, arguments: &[&str]) -> String {
-        fail(&[arguments, &["--coordinator", &self.url]].concat())
+        fail(&self.of_client(arguments))
     }
 }
 

@@ -21,12 +21,14 @@ pub(crate) enum Weather {
     BreaksOver(&'static str),
     /// They are lost, and connections stay open.
     Silent,
+    /// A bit flips, now and then after so many bytes of a connection.
+    Flips(u64),
 }
 
 /// Passes connections on from its own address to another one. Its threads end with the test's process.
 pub(crate) struct Proxy {
     /// Where it listens.
-    pub(crate) url: String,
+    pub(crate) address: String,
     /// Where it passes connections on to.
     pub(crate) target: String,
     shared: Arc<Shared>,
@@ -42,7 +44,7 @@ impl Proxy {
     /// Listens, for a server that is yet to come.
     pub(crate) fn start() -> Self {
         let (listener, target) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), free_address());
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let address = listener.local_addr().expect("it is bound").to_string();
         let shared = Arc::new(Shared { weather: Mutex::new(Weather::Fair), n_hit: AtomicU64::new(0) });
         let (connections_to, of_connections) = (target.clone(), shared.clone());
         spawn(move || {
@@ -53,7 +55,7 @@ impl Proxy {
                 }
             }
         });
-        Self { url, target, shared }
+        Self { address, target, shared }
     }
 
     pub(crate) fn set(&self, weather: Weather) {
@@ -100,6 +102,11 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
                 }
             }
             Weather::Silent => continue,
+            Weather::Flips(after) => {
+                if n_passed > after {
+                    buffer[n_read / 2] ^= 1;
+                }
+            }
         }
         if to.write_all(&buffer[..n_read]).is_err() {
             break;

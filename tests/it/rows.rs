@@ -32,7 +32,7 @@ pub(crate) fn messages(batches: Vec<RecordBatch>, n_rows: Option<u64>) -> Vec<Fl
 
 /// Puts rows as a client does.
 pub(crate) async fn put(url: &str, messages: Vec<FlightData>) -> Result<DataSetReceipt, Status> {
-    let mut client = client(channel(url)?);
+    let mut client = client(channel(url, None)?);
     let mut results = client.do_put(futures::stream::iter(messages)).await?.into_inner();
     let result = results.next().await.ok_or_else(|| Status::internal("no receipt"))??;
     DataSetReceipt::decode(result.app_metadata).map_err(|error| Status::internal(error.to_string()))

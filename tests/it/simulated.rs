@@ -64,6 +64,7 @@ impl Node {
                 store: Arc::new(store),
                 running_jobs: 2,
                 jobs_per_client: 100,
+                tls: None,
                 name: address.to_string(),
             };
             shoal_coordinator::run(listener, config, pending())
@@ -94,6 +95,7 @@ fn work_on(machine: Machine, url: &str, boot_id: u64) -> impl Future<Output = Re
             device: machine.engine.name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id,
+            tls: None,
             memory_bytes: 64 << 20,
         };
         shoal_worker::run(listener, &urls, identity, machine, pending()).await
@@ -145,7 +147,7 @@ impl Fleet {
     }
 
     async fn has_workers(&self, n_workers: usize) {
-        let mut members = FleetClient::new(channel(&self.url).expect("a URL"));
+        let mut members = FleetClient::new(channel(&self.url, None).expect("a URL"));
         again(async || {
             let workers = members.list_workers(ListWorkersRequest {}).await.ok()?.into_inner().workers;
             (workers.len() == n_workers).then_some(())
@@ -165,7 +167,7 @@ impl Fleet {
     }
 
     fn jobs(&self) -> JobsClient<tonic::transport::Channel> {
-        JobsClient::new(channel(&self.url).expect("a URL"))
+        JobsClient::new(channel(&self.url, None).expect("a URL"))
     }
 
     async fn submit(&self, data_set: &str, request_id: &str) -> String {
@@ -261,8 +263,8 @@ fn a_gpu_that_fails_takes_its_worker_with_it_and_nothing_else() {
     let disturbed = async {
         let fleet = Fleet::start(1).await;
         let cpu = CpuDevice::new(1).expect("a thread");
-        // In the middle of its passes.
-        let gpu = Arc::new(EmulatedGpu::new(64 << 20, 200 << 10).breaking_after(5));
+        // It takes rows, and breaks when it is first asked about them; later, others might have answered in its place by then.
+        let gpu = Arc::new(EmulatedGpu::new(64 << 20, 200 << 10).breaking_after(1));
         let machine = Machine { engine: Arc::new(CudaDevice::new(gpu, cpu.clone())), cpu };
         let (ended, has_ended) = tokio::sync::oneshot::channel();
         let work = work_on(machine, &fleet.url, 2);

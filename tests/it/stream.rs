@@ -74,7 +74,7 @@ fn request(data_set: &str, n_clusters: u32, request_id: &str) -> SubmitJobReques
 #[tokio::test]
 async fn jobs_are_submitted_watched_and_paged_by_grpc() -> Result<(), Status> {
     let fleet = Fleet::start(2);
-    let mut jobs = JobsClient::new(channel(&fleet.url)?);
+    let mut jobs = JobsClient::new(channel(&fleet.url, None)?);
     let rows = batch((0..3000).map(|row| f64::from(row % 11)).collect());
     let data_set = put(&fleet.url, messages(vec![rows], Some(3000))).await?.name;
 
@@ -129,7 +129,7 @@ async fn health_and_reflection_are_served() -> Result<(), Status> {
     use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
     let fleet = Fleet::start(0);
     let check = HealthCheckRequest { service: "shoal.v1.Jobs".to_owned() };
-    let mut health = HealthClient::new(channel(&fleet.url)?);
+    let mut health = HealthClient::new(channel(&fleet.url, None)?);
     // It is healthy from the start and serves jobs once it leads.
     let serves = async {
         while health.check(check.clone()).await?.into_inner().status() != ServingStatus::Serving {
@@ -140,7 +140,7 @@ async fn health_and_reflection_are_served() -> Result<(), Status> {
     tokio::time::timeout(Duration::from_secs(60), serves).await.expect("it comes to lead")?;
     let list = MessageRequest::ListServices(String::new());
     let question = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
-    let mut reflection = ServerReflectionClient::new(channel(&fleet.url)?);
+    let mut reflection = ServerReflectionClient::new(channel(&fleet.url, None)?);
     let answers = reflection.server_reflection_info(futures::stream::iter([question])).await?;
     let answer = format!("{:?}", answers.into_inner().message().await?);
     assert!(answer.contains("shoal.v1.Jobs") && answer.contains("shoal.v1.Fleet"), "{answer}");
@@ -157,7 +157,7 @@ async fn a_worker_that_dies_during_a_put_costs_no_rows() -> Result<(), Status> {
     let mut sent = messages((0..N_BATCHES).map(|_| rows()).collect(), Some(n_rows));
     let rest = sent.split_off(5);
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let mut flight = client(channel(&fleet.url)?);
+    let mut flight = client(channel(&fleet.url, None)?);
     let put = tokio::spawn(async move {
         let results = flight.do_put(tokio_stream::wrappers::ReceiverStream::new(receiver)).await?;
         let result = results.into_inner().message().await?.ok_or_else(|| Status::internal("no receipt"))?;
@@ -175,7 +175,7 @@ async fn a_worker_that_dies_during_a_put_costs_no_rows() -> Result<(), Status> {
     assert_eq!(receipt.n_rows, n_rows);
     assert!(fleet.coordinator.log().contains("worker gone"), "{}", fleet.coordinator.log());
 
-    let mut jobs = JobsClient::new(channel(&fleet.url)?);
+    let mut jobs = JobsClient::new(channel(&fleet.url, None)?);
     let job = jobs.submit_job(request(&receipt.name, 3, "")).await?.into_inner();
     let mut events = jobs.watch_job(WatchJobRequest { name: job.name.clone(), after: 0 }).await?.into_inner();
     while events.message().await?.is_some() {}
@@ -188,9 +188,9 @@ async fn a_worker_that_dies_during_a_put_costs_no_rows() -> Result<(), Status> {
 #[tokio::test]
 async fn a_worker_refuses_a_coordinator_that_was_replaced() {
     let fleet = Fleet::start(1);
-    let fleet_channel = channel(&fleet.url).expect("a URL");
+    let fleet_channel = channel(&fleet.url, None).expect("a URL");
     let workers = FleetClient::new(fleet_channel).list_workers(ListWorkersRequest {}).await.expect("it leads");
-    let worker = channel(&workers.into_inner().workers[0].address).expect("a URL");
+    let worker = channel(&workers.into_inner().workers[0].address, None).expect("a URL");
     let release = async |epoch| {
         let mut shards = ShardsClient::new(Stamp::new(epoch).on(worker.clone()));
         shards.release(ReleaseRequest::default()).await

@@ -125,6 +125,23 @@ pub(crate) struct CoordinatorArguments {
     /// Write the address that was taken to this file, once it accepts connections.
     #[arg(long)]
     pub(crate) address_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+}
+
+/// For encrypted connections between clients, coordinators and workers. All of them show a certificate, and none speaks to
+/// a peer whose certificate is not of the same authority.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArguments {
+    /// This process's certificate (PEM), with the name or address by which others reach it; URLs are then https://HOST:PORT.
+    #[arg(long, env = "SHOAL_TLS_CERT", value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, env = "SHOAL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The certificate of the authority whose certificates are taken (PEM).
+    #[arg(long, env = "SHOAL_TLS_CA", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -135,7 +152,7 @@ pub(crate) struct WorkerArguments {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-    /// The URL at which the coordinator reaches this worker, when it is not http://LISTEN.
+    /// The URL at which the coordinator reaches this worker, when it is not http://LISTEN (https:// with certificates).
     #[arg(long)]
     pub(crate) advertise: Option<String>,
     /// What rows may take in memory, for instance 24GiB; more is refused. By default four fifths of what this machine, or the
@@ -144,6 +161,8 @@ pub(crate) struct WorkerArguments {
     pub(crate) memory: Option<ByteSize>,
     #[command(flatten)]
     pub(crate) compute: ComputeArguments,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +176,8 @@ pub(crate) struct CoordinatorUrl {
         default_value = "http://127.0.0.1:7077"
     )]
     pub(crate) coordinator: Vec<String>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,10 @@
 //! A coordinator, as the commands talk to it.
 
-use crate::args::Format;
+use crate::args::{CoordinatorUrl, Format};
 use crate::labels_file::label_writer;
 use crate::output::OutFolder;
 use crate::say::say;
-use crate::table;
+use crate::{table, tls};
 use anyhow::{Result, anyhow};
 use arrow_flight::Ticket;
 use prost::Message;
@@ -19,6 +19,7 @@ use shoal_wire::proto::{
     WatchJobRequest, job_event,
 };
 use shoal_wire::status::{is_connection_error, is_standby, one_line};
+use shoal_wire::tls::Tls;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -48,18 +49,24 @@ pub(crate) struct Coordinator {
     /// All that may lead.
     urls: Vec<String>,
     url: String,
+    tls: Option<Tls>,
     pub(crate) channel: Channel,
 }
 
 impl Coordinator {
     /// Finds the one that leads; where one is about to, it is waited for.
-    pub(crate) async fn find(urls: &[String]) -> Result<Self> {
+    pub(crate) async fn find(arguments: &CoordinatorUrl) -> Result<Self> {
+        Self::find_at(&arguments.coordinator, tls::load(&arguments.tls)?).await
+    }
+
+    async fn find_at(urls: &[String], tls: Option<Tls>) -> Result<Self> {
         let (began, mut is_told) = (Instant::now(), false);
         loop {
             let (mut waits, mut failed) = (false, None);
             for url in urls {
-                let channel = channel(url).map_err(|status| anyhow!("--coordinator: {}", status.message()))?;
-                let coordinator = Self { urls: urls.to_vec(), url: url.clone(), channel };
+                let channel = channel(url, tls.as_ref());
+                let channel = channel.map_err(|status| anyhow!("--coordinator: {}", status.message()))?;
+                let coordinator = Self { urls: urls.to_vec(), url: url.clone(), tls: tls.clone(), channel };
                 match coordinator.leads().await {
                     Ok(()) => return Ok(coordinator),
                     Err(status) => {
@@ -91,7 +98,7 @@ impl Coordinator {
     async fn find_again(&mut self) {
         tokio::time::sleep(COORDINATOR_LOOKED_FOR).await;
         // Where there is none, the next call says why.
-        if let Ok(found) = Self::find(&self.urls).await {
+        if let Ok(found) = Self::find_at(&self.urls, self.tls.clone()).await {
             *self = found;
         }
     }
@@ -116,9 +123,11 @@ impl Coordinator {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// A status with the coordinator's name before it.
+    /// A status with the coordinator's name before it. Who is refused for its certificate sees a connection that breaks.
     pub(crate) fn failed(&self, status: &Status) -> anyhow::Error {
-        anyhow!("{}: {}", self.url, one_line(status))
+        let may_be_refused = self.tls.is_some() && is_connection_error(status) && !is_standby(status);
+        let hint = if may_be_refused { "; where it can be reached, a certificate may have been refused" } else { "" };
+        anyhow!("{}: {}{hint}", self.url, one_line(status))
     }
 
     /// Follows a job to its end, each event to `show`. A connection that breaks is made again, to a coordinator that may

@@ -18,6 +18,7 @@ mod progress;
 mod say;
 mod sweep_table;
 mod table;
+mod tls;
 
 use clap::Parser;
 use std::io::IsTerminal;

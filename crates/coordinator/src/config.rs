@@ -2,6 +2,7 @@
 
 use shoal_coordination::Store;
 use shoal_storage::Storage;
+use shoal_wire::tls::Tls;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub running_jobs: usize,
     /// Jobs of one client that may wait or run at a time.
     pub jobs_per_client: usize,
+    /// Encrypts all connections, where there are certificates.
+    pub tls: Option<Tls>,
     /// What others read of this coordinator while it leads.
     pub name: String,
 }

@@ -30,6 +30,7 @@ mod records;
 mod remote;
 mod remote_shard;
 mod results;
+mod room;
 mod run;
 mod runner;
 mod same_storage;
@@ -66,7 +67,7 @@ pub async fn run(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let seats = Seats::default();
-    let router = shoal_wire::flight::server()
+    let router = shoal_wire::flight::server(config.tls.as_ref())?
         .add_service(health)
         .add_service(reflection)
         .add_service(seats.jobs.clone())

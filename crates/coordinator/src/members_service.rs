@@ -11,6 +11,7 @@ use shoal_wire::proto::{
     RegisterRequest, RegisterResponse, ReleaseRequest,
 };
 use shoal_wire::status::one_line;
+use shoal_wire::tls::Tls;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -18,11 +19,12 @@ pub(crate) struct FleetService {
     members: Arc<Members>,
     version: &'static str,
     epoch: u64,
+    tls: Option<Tls>,
 }
 
 impl FleetService {
-    pub(crate) fn new(members: Arc<Members>, version: &'static str, epoch: u64) -> Self {
-        Self { members, version, epoch }
+    pub(crate) fn new(members: Arc<Members>, version: &'static str, epoch: u64, tls: Option<Tls>) -> Self {
+        Self { members, version, epoch, tls }
     }
 }
 
@@ -36,7 +38,7 @@ impl Fleet for FleetService {
             return Err(Status::failed_precondition(message));
         }
         // A worker that cannot be reached would fail its first job instead; releasing nothing is a question like any.
-        let channel = Stamp::new(self.epoch).on(channel(&worker.address)?);
+        let channel = Stamp::new(self.epoch).on(channel(&worker.address, self.tls.as_ref())?);
         let mut shards = ShardsClient::new(channel.clone());
         let reached = tokio::time::timeout(CONNECT_TIMEOUT, shards.release(ReleaseRequest::default())).await;
         let unreachable = |why: String| {

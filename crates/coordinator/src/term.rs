@@ -19,6 +19,7 @@ use shoal_coordination::Leader;
 use shoal_wire::limits::{HEARTBEAT_INTERVAL, MAX_MESSAGE_BYTES};
 use shoal_wire::proto::fleet_server::FleetServer;
 use shoal_wire::proto::jobs_server::JobsServer;
+use shoal_wire::tls::Tls;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
@@ -55,6 +56,7 @@ pub(crate) struct Term {
     queue: Arc<Queue>,
     records: Arc<Records>,
     results: Arc<Results>,
+    tls: Option<Tls>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -74,15 +76,15 @@ impl Term {
         let runner =
             Runner::new(config.clone(), data_sets_of_jobs, queue.clone(), records_of_jobs, results.clone(), epoch);
         let tasks = [tokio::spawn(watch(members.clone(), data_sets.clone())), tokio::spawn(runner.run())];
-        Ok(Self { leader, members, data_sets, queue, records, results, tasks })
+        Ok(Self { leader, members, data_sets, queue, records, results, tls: config.tls.clone(), tasks })
     }
 
     /// Begins to serve.
     pub(crate) fn take(&self, seats: &Seats) {
-        let Self { leader, members, data_sets, queue, records, results, .. } = self;
+        let Self { leader, members, data_sets, queue, records, results, tls, .. } = self;
         let jobs = JobsService::new(queue.clone(), data_sets.clone(), records.clone(), results.clone());
         let jobs = JobsServer::new(jobs).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let fleet = FleetService::new(members.clone(), env!("CARGO_PKG_VERSION"), leader.epoch());
+        let fleet = FleetService::new(members.clone(), env!("CARGO_PKG_VERSION"), leader.epoch(), tls.clone());
         let flight = FlightServiceServer::new(RowsFlight::new(data_sets.clone(), queue.clone(), results.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);

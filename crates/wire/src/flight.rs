@@ -4,6 +4,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES,
     SHUTDOWN_TIMEOUT, STREAM_IDLE_TIMEOUT, STREAM_WINDOW_BYTES,
 };
+use crate::tls::Tls;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow::record_batch::RecordBatch;
@@ -25,18 +26,28 @@ use tonic::{Code, Status};
 
 pub use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
 
-/// A connection to a peer that is made when it is first used and made again when it broke.
-pub fn channel(url: &str) -> Result<Channel, Status> {
-    if url.starts_with("https://") {
-        return Err(Status::invalid_argument(format!(
-            "`{url}`: connections are not encrypted yet; write http://HOST:PORT"
-        )));
+/// A connection to a peer that is made when it is first used and made again when it broke. With certificates it is encrypted,
+/// and peers that have none of the same authority are not spoken to.
+pub fn channel(url: &str, tls: Option<&Tls>) -> Result<Channel, Status> {
+    let invalid = |reason: String| Status::invalid_argument(format!("`{url}` {reason}"));
+    let is_encrypted = url.starts_with("https://");
+    match tls {
+        _ if !is_encrypted && !url.starts_with("http://") => {
+            return Err(invalid("is not a URL; write http://HOST:PORT".to_owned()));
+        }
+        None if is_encrypted => {
+            return Err(invalid("needs certificates: --tls-cert, --tls-key and --tls-ca".to_owned()));
+        }
+        Some(_) if !is_encrypted => {
+            return Err(invalid("is not encrypted, and there are certificates; write https://HOST:PORT".to_owned()));
+        }
+        _ => {}
     }
-    if !url.starts_with("http://") {
-        return Err(Status::invalid_argument(format!("`{url}` is not a URL; write http://HOST:PORT")));
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| Status::invalid_argument(format!("`{url}` is not a URL: {error}")))?;
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| invalid(format!("is not a URL: {error}")))?;
+    let endpoint = match tls {
+        Some(tls) => endpoint.tls_config(tls.client()).map_err(|error| invalid(error.to_string()))?,
+        None => endpoint,
+    };
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -60,13 +71,17 @@ where
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
-/// A gRPC server with our windows and keepalive.
-pub fn server() -> Server {
-    Server::builder()
+/// A gRPC server with our windows and keepalive. With certificates only those are answered that have one of the same authority.
+pub fn server(tls: Option<&Tls>) -> Result<Server, tonic::transport::Error> {
+    let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    match tls {
+        Some(tls) => server.tls_config(tls.server()),
+        None => Ok(server),
+    }
 }
 
 /// Serves until `shutdown`, and then for as long as calls need to end, but no longer than [`SHUTDOWN_TIMEOUT`]: a client

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod labels;
 pub mod limits;
 pub mod status;
+pub mod tls;
 pub mod uncut;
 
 /// Protocol types, generated from `proto/` by `cargo xtask proto`.

@@ -22,6 +22,9 @@ pub const MAX_DRAWN_ROWS: usize = 1 << 20;
 /// How long connecting to a peer may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long two peers may take to show each other their certificates.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long one question to a worker may take: exact silhouettes of a block against a large shard are the longest.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(600);
 

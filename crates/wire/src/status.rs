@@ -44,10 +44,12 @@ impl ToStatus for ClusteringError {
     }
 }
 
-/// A status in one line: `NOT_FOUND: jobs/7 does not exist`. A status without a message tells of its cause instead.
+/// A status in one line: `NOT_FOUND: jobs/7 does not exist`. One of a connection that broke tells of the innermost cause too.
 pub fn one_line(status: &Status) -> String {
-    let message = match (status.message(), std::error::Error::source(status)) {
-        ("", Some(source)) => source.to_string(),
+    let sources = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    let message = match (status.message(), sources.last().map(ToString::to_string)) {
+        ("", Some(cause)) => cause,
+        (message, Some(cause)) if !message.contains(&cause) => format!("{message} ({cause})"),
         (message, _) => message.to_owned(),
     };
     let code = format!("{:?}", status.code());

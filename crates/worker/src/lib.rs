@@ -72,7 +72,7 @@ pub async fn run(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let router = shoal_wire::flight::server()
+    let router = shoal_wire::flight::server(identity.tls.as_ref())?
         .add_service(health)
         .add_service(reflection)
         .add_service(shards)

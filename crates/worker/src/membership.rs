@@ -6,6 +6,7 @@ use shoal_wire::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::{HeartbeatRequest, LeaveRequest, RegisterRequest, Worker};
 use shoal_wire::status::{is_connection_error, one_line};
+use shoal_wire::tls::Tls;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct WorkerIdentity {
     pub memory_bytes: u64,
     /// A number drawn when the process started.
     pub boot_id: u64,
+    /// What it shows to its peers, where connections are encrypted.
+    pub tls: Option<Tls>,
 }
 
 /// Why a worker could not join.
@@ -68,8 +71,8 @@ struct Coordinators {
 }
 
 impl Coordinators {
-    fn new(urls: &[String]) -> Result<Self, MembershipError> {
-        let clients = urls.iter().map(|url| match channel(url) {
+    fn new(urls: &[String], tls: Option<&Tls>) -> Result<Self, MembershipError> {
+        let clients = urls.iter().map(|url| match channel(url, tls) {
             Ok(channel) => Ok(FleetClient::new(channel)),
             Err(status) => Err(MembershipError::Url { status }),
         });
@@ -99,7 +102,7 @@ pub(crate) async fn belong(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), MembershipError> {
     let mut shutdown = pin!(shutdown);
-    let mut coordinators = Coordinators::new(urls)?;
+    let mut coordinators = Coordinators::new(urls, identity.tls.as_ref())?;
     let mut worker_id = tokio::select! {
         joined = join(&mut coordinators, &identity, Some(FIRST_CONTACT)) => joined?,
         () = &mut shutdown => return Ok(()),

@@ -1,6 +1,6 @@
 //! `shoal jobs`: list, get, watch, cancel, delete.
 
-use crate::args::{Format, JobArguments, JobsCommand};
+use crate::args::{CoordinatorUrl, Format, JobArguments, JobsCommand};
 use crate::client::Coordinator;
 use crate::followed::Followed;
 use crate::progress::ProgressLine;
@@ -13,16 +13,16 @@ use shoal_wire::proto::{CancelJobRequest, DeleteJobRequest, GetJobRequest, Job, 
 /// Does what the subcommand asks.
 pub(crate) async fn jobs(command: &JobsCommand) -> Result<()> {
     match command {
-        JobsCommand::List { coordinator, output } => list(&coordinator.coordinator, *output).await,
+        JobsCommand::List { coordinator, output } => list(coordinator, *output).await,
         JobsCommand::Get(arguments) => get(arguments).await,
         JobsCommand::Watch(arguments) => watch(arguments).await,
         JobsCommand::Cancel(arguments) => cancel(arguments).await,
-        JobsCommand::Delete { job, coordinator } => delete(job, &coordinator.coordinator).await,
+        JobsCommand::Delete { job, coordinator } => delete(job, coordinator).await,
     }
 }
 
-async fn list(urls: &[String], output: Format) -> Result<()> {
-    let coordinator = Coordinator::find(urls).await?;
+async fn list(coordinator: &CoordinatorUrl, output: Format) -> Result<()> {
+    let coordinator = Coordinator::find(coordinator).await?;
     let mut jobs = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -45,7 +45,7 @@ async fn list(urls: &[String], output: Format) -> Result<()> {
 }
 
 async fn get(arguments: &JobArguments) -> Result<()> {
-    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator).await?;
     let request = GetJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().get_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     let is_done = job.state() == JobState::Succeeded;
@@ -66,7 +66,7 @@ async fn get(arguments: &JobArguments) -> Result<()> {
 }
 
 async fn watch(arguments: &JobArguments) -> Result<()> {
-    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator).await?;
     let progress = ProgressLine::new();
     progress.begin(&arguments.job, None);
     let mut followed = Followed::on(progress.clone());
@@ -77,7 +77,7 @@ async fn watch(arguments: &JobArguments) -> Result<()> {
 }
 
 async fn cancel(arguments: &JobArguments) -> Result<()> {
-    let coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let coordinator = Coordinator::find(&arguments.coordinator).await?;
     let request = CancelJobRequest { name: arguments.job.clone() };
     let job = coordinator.jobs().cancel_job(request).await.map_err(|status| coordinator.failed(&status))?.into_inner();
     match arguments.output {
@@ -87,8 +87,8 @@ async fn cancel(arguments: &JobArguments) -> Result<()> {
     Ok(())
 }
 
-async fn delete(name: &str, urls: &[String]) -> Result<()> {
-    let coordinator = Coordinator::find(urls).await?;
+async fn delete(name: &str, coordinator: &CoordinatorUrl) -> Result<()> {
+    let coordinator = Coordinator::find(coordinator).await?;
     let request = DeleteJobRequest { name: name.to_owned() };
     coordinator.jobs().delete_job(request).await.map_err(|status| coordinator.failed(&status))?;
     Ok(())

@@ -13,7 +13,7 @@ pub(crate) async fn labels(arguments: &LabelsArguments) -> Result<()> {
             arguments.job
         ));
     }
-    let coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let coordinator = Coordinator::find(&arguments.coordinator).await?;
     let mut target = coordinator.labels(&arguments.job, BufWriter::new(stdout())).await?;
     target.flush()?;
     Ok(())

@@ -25,7 +25,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Worker(arguments) => wait(serve::worker(&arguments)),
         Command::Submit(arguments) => wait(submit::submit(&arguments)),
         Command::Jobs(command) => wait(jobs::jobs(&command)),
-        Command::Workers { coordinator, output } => wait(workers::workers(&coordinator.coordinator, output)),
+        Command::Workers { coordinator, output } => wait(workers::workers(&coordinator, output)),
         Command::Labels(arguments) => wait(labels::labels(&arguments)),
     }
 }

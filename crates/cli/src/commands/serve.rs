@@ -3,6 +3,7 @@
 use crate::args::{CoordinatorArguments, WorkerArguments};
 use crate::device;
 use crate::environment::{memory_bytes, process_number, store_options};
+use crate::tls;
 use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
 use shoal_coordination::{EtcdStore, FileStore, Store};
@@ -21,6 +22,7 @@ const RECORDS_FILE: &str = "records.redb";
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> {
+    let tls = tls::load(&arguments.tls)?;
     // First: where another one listens no folder is made.
     let listener = listen(arguments.listen).await?;
     let storage = Storage::open(&arguments.data, &store_options()).map_err(|error| anyhow!("--data: {error}"))?;
@@ -38,6 +40,7 @@ pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> 
         store,
         running_jobs: arguments.running_jobs,
         jobs_per_client: arguments.jobs_per_client,
+        tls,
         name,
     };
     shoal_coordinator::run(listener, config, shutdown()?).await?;
@@ -62,12 +65,14 @@ fn store(arguments: &CoordinatorArguments, storage: &Storage) -> Result<Arc<dyn 
 pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
     let listener = listen(arguments.listen).await?;
     let local = listener.local_addr()?;
+    let tls = tls::load(&arguments.tls)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let address = match &arguments.advertise {
         Some(url) => url.clone(),
         None if local.ip().is_unspecified() => {
             return Err(anyhow!("--listen {local}: --advertise must tell the URL at which others reach this worker"));
         }
-        None => format!("http://{local}"),
+        None => format!("{scheme}://{local}"),
     };
     let machine = device::machine(arguments.compute.device, arguments.compute.threads)?;
     let memory_bytes = match arguments.memory {
@@ -81,6 +86,7 @@ pub(crate) async fn worker(arguments: &WorkerArguments) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         memory_bytes,
         boot_id: process_number()?,
+        tls,
     };
     info!(address = identity.address, device = identity.device, "worker listens");
     shoal_worker::run(listener, &arguments.coordinator, identity, machine, shutdown()?).await?;

@@ -27,7 +27,7 @@ use tonic::Status;
 pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
     let spec = job_file::read(&arguments.job)?;
     let warm_start = job_file::warm_start(&spec)?;
-    let mut coordinator = Coordinator::find(&arguments.coordinator.coordinator).await?;
+    let mut coordinator = Coordinator::find(&arguments.coordinator).await?;
     let line = ProgressLine::new();
     let data_set = match arguments.read_on {
         Reader::Coordinator => String::new(),

@@ -1,6 +1,6 @@
 //! `shoal workers`: who belongs to the fleet.
 
-use crate::args::Format;
+use crate::args::{CoordinatorUrl, Format};
 use crate::client::Coordinator;
 use crate::say::say;
 use crate::table::aligned_left;
@@ -11,8 +11,8 @@ use shoal_wire::proto::fleet_client::FleetClient;
 use shoal_wire::proto::{ListWorkersRequest, Worker};
 
 /// Lists the workers that are alive.
-pub(crate) async fn workers(urls: &[String], output: Format) -> Result<()> {
-    let coordinator = Coordinator::find(urls).await?;
+pub(crate) async fn workers(coordinator: &CoordinatorUrl, output: Format) -> Result<()> {
+    let coordinator = Coordinator::find(coordinator).await?;
     let listed = FleetClient::new(coordinator.channel.clone()).list_workers(ListWorkersRequest {}).await;
     let workers = listed.map_err(|status| coordinator.failed(&status))?.into_inner().workers;
     match output {
