@@ -10,6 +10,10 @@ use shoal_stats::ColumnMoments;
 const WORTH_A_WORD: i32 = 12;
 /// .. and what would be rounded by more than 2^-8 is refused.
 const REFUSED: i32 = 8;
+/// Of so many values one is not expected to make up most of the variance ..
+const MANY: u64 = 100;
+/// .. which is more than this share of it.
+const MOST: f64 = 0.5;
 
 /// Whether customers have several rows.
 pub(crate) fn id_note(n_repeated: Option<u64>) -> Option<String> {
@@ -36,11 +40,18 @@ pub(crate) fn fill_notes(missing: Missing, raw: &[ColumnMoments], names: &[Strin
     filled.map(note).collect()
 }
 
-/// Columns whose middle half is coarse on the grid that their largest value needs, which is `ratio` times as far away as that
-/// half is wide.
-pub(crate) fn outlier_notes(ratios: &[f64], names: &[String]) -> Result<Vec<String>, ClusteringError> {
+/// Columns whose middle half is coarse on the grid that their largest value needs. `bounds` are of values in distances of the
+/// quartiles, `spreads` the shift and the scale of each column, which is 0 where the quartiles are one.
+pub(crate) fn outlier_notes(
+    bounds: &[f64],
+    spreads: &[(f64, f64)],
+    names: &[String],
+) -> Result<Vec<String>, ClusteringError> {
     let mut notes = Vec::new();
-    for (ratio, name) in ratios.iter().zip(names) {
+    for ((ratio, (_, scale)), name) in bounds.iter().zip(spreads).zip(names) {
+        if *scale == 0.0 {
+            continue;
+        }
         if *ratio > libm::ldexp(1.0, GRID_BITS - REFUSED) {
             return Err(ClusteringError::Outlier { column: name.clone(), ratio: *ratio });
         }
@@ -52,6 +63,25 @@ pub(crate) fn outlier_notes(ratios: &[f64], names: &[String]) -> Result<Vec<Stri
         }
     }
     Ok(notes)
+}
+
+/// Columns whose variance is mostly one value's, so that all others lie close together once it is scaled away. Where a scale
+/// rests on quartiles, [`outlier_notes`] says what matters instead.
+pub(crate) fn dominance_notes(moments: &[ColumnMoments], names: &[String]) -> Vec<String> {
+    let share_of_one = |moments: &ColumnMoments| {
+        let farthest = (moments.max - moments.mean).max(moments.mean - moments.min);
+        if moments.n_values >= MANY && moments.m2 > 0.0 { farthest * farthest / moments.m2 } else { 0.0 }
+    };
+    let told = moments.iter().zip(names).map(|(moments, name)| (share_of_one(moments), name));
+    told.filter(|(share, _)| *share > MOST)
+        .map(|(share, name)| {
+            let percent = (100.0 * share).min(100.0);
+            format!(
+                "one value makes up {percent:.0} % of the variance of column `{name}`, beside which the others hardly differ; \
+                 clip it, or choose prepare.scale: robust or log1p_zscore"
+            )
+        })
+        .collect()
 }
 
 /// Weights that are coarse on the grid of the largest one.

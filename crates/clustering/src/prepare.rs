@@ -2,7 +2,7 @@
 
 use crate::answers::{Profile, ProfiledBlock, Unusable};
 use crate::error::ClusteringError;
-use crate::notes::{fill_notes, outlier_notes, weight_notes};
+use crate::notes::{dominance_notes, fill_notes, outlier_notes, weight_notes};
 use crate::questions::Rows;
 use shoal_domain::job::{Missing, PrepareSpec, Scale};
 use shoal_domain::prepare::{GRID_BITS, WEIGHT_BITS};
@@ -159,12 +159,10 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     let bounds: Vec<f64> =
         moments.iter().zip(&scaling).map(|(moments, (shift, scale))| bound(moments, *shift, *scale)).collect();
     check_range(&bounds, &moments, names)?;
-    if spec.scale == Scale::Robust {
-        let has_quartiles = |(_, scale): &(f64, f64)| *scale > 0.0;
-        let ratios =
-            bounds.iter().zip(&spreads).map(|(bound, spread)| if has_quartiles(spread) { *bound } else { 0.0 });
-        notes.extend(outlier_notes(&ratios.collect::<Vec<_>>(), names)?);
-    }
+    notes.extend(match spec.scale {
+        Scale::Robust => outlier_notes(&bounds, &spreads, names)?,
+        _ => dominance_notes(&moments, names),
+    });
     notes.extend(weight_notes(&profile)?);
     let smallest = bounds.iter().copied().filter(|bound| *bound > 0.0).fold(f64::INFINITY, f64::min);
     let smallest = if smallest.is_finite() { smallest } else { 1.0 };

@@ -181,6 +181,14 @@ fn values_that_would_be_lost_beside_larger_ones_are_refused() {
     assert!(notes.len() == 1 && notes[0].contains("`f0`") && notes[0].contains("quartiles"), "{notes:?}");
     let error = robust(1e14).expect_err("the others would be lost").to_string();
     assert!(error.contains("column `f0`") && error.contains("2e12 times"), "{error}");
+    for scale in [Scale::Zscore, Scale::Minmax, Scale::None] {
+        let notes = |largest: f64| {
+            fit(&Table::new(vec![column(largest)]), Missing::Error, scale).expect("it can be scaled").notes
+        };
+        assert!(notes(200.0).is_empty(), "the largest is a fifth of the variance");
+        let notes = notes(1000.0);
+        assert!(notes.len() == 1 && notes[0].contains("one value makes up") && notes[0].contains("`f0`"), "{notes:?}");
+    }
 
     let weighted = |largest: f64| {
         let weights = (0..100).map(|row| f64::from(row % 3)).chain([largest]).collect();
