@@ -121,23 +121,28 @@ impl DataSets {
         Placement::start(&name_of(number), 0, schema, self.home.members.takers(), Some(writer))
     }
 
-    /// Lets workers go of the rows that no job asks about, so that there is room for others. Jobs that wait come back to
-    /// theirs from storage.
+    /// Lets workers go of the rows that no job has, so that there is room for others.
     pub(crate) async fn make_room(&self) {
+        self.let_go(|data_set| Arc::strong_count(data_set) == 1).await;
+    }
+
+    /// Lets workers go of all rows that nobody asks about. Jobs that wait find theirs in storage again.
+    pub(crate) async fn make_all_room(&self) {
         self.let_go(|_| true).await;
     }
 
     /// Lets workers go of the rows that nobody has asked for in a while, and removes what nobody wants.
     pub(crate) async fn let_go_of_idle(&self) {
-        self.let_go(|placed| placed.is_idle(IDLE_AFTER)).await;
+        self.let_go(|data_set| Arc::strong_count(data_set) == 1 && data_set.placed.is_idle(IDLE_AFTER)).await;
         self.remove_unwanted().await;
     }
 
-    async fn let_go(&self, is_meant: impl Fn(&Placed) -> bool) {
+    async fn let_go(&self, is_meant: impl Fn(&Arc<DataSet>) -> bool) {
         let _letting_go = self.letting_go.lock().await;
-        let is_unused = |placed: &Arc<Placed>| !placed.is_used() && is_meant(placed);
-        let placed: Vec<Arc<Placed>> = self.lock().values().map(|data_set| data_set.placed.clone()).collect();
-        futures::future::join_all(placed.iter().filter(|placed| is_unused(placed)).map(|placed| placed.let_go())).await;
+        let is_unused = |data_set: &&Arc<DataSet>| !data_set.placed.is_used() && is_meant(data_set);
+        let placed: Vec<Arc<Placed>> =
+            self.lock().values().filter(is_unused).map(|data_set| data_set.placed.clone()).collect();
+        futures::future::join_all(placed.iter().map(|placed| placed.let_go())).await;
     }
 
     /// Removes a data set, from storage too, as soon as nobody has it any more; unless somebody asks for it before that.

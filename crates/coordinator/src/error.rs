@@ -5,7 +5,7 @@ use shoal_storage::StorageError;
 use shoal_wire::blocks::BlockError;
 use shoal_wire::status::{is_connection_error, one_line};
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Why the coordinator stopped.
 #[derive(Debug, Error)]
@@ -112,6 +112,11 @@ impl FleetError {
             Self::Worker { status, .. } => is_connection_error(status),
             _ => false,
         }
+    }
+
+    /// Whether a worker has no room for rows.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Worker { status, .. } if status.code() == Code::ResourceExhausted)
     }
 
     /// Whether it is an error of this coordinator's only, and the next one goes on.

@@ -9,6 +9,7 @@ use crate::queue::Queue;
 use crate::records::{End, Records};
 use crate::remote::{FleetRows, check_size};
 use crate::results::Results;
+use crate::room::Room;
 use futures::{FutureExt, StreamExt};
 use shoal_behavior::FeatureSource;
 use shoal_clustering::kmeans::Checkpoint;
@@ -47,6 +48,7 @@ pub(crate) struct Runner {
     queue: Arc<Queue>,
     records: Arc<Records>,
     results: Arc<Results>,
+    room: Arc<Room>,
     /// Under which leader all this is: the same job of the next one is another run.
     epoch: u64,
 }
@@ -60,7 +62,7 @@ impl Runner {
         results: Arc<Results>,
         epoch: u64,
     ) -> Self {
-        Self { config, data_sets, queue, records, results, epoch }
+        Self { config, data_sets, queue, records, results, room: Arc::default(), epoch }
     }
 
     /// Starts jobs as they come, for ever.
@@ -90,7 +92,7 @@ impl Runner {
         let name = format!("jobs/{number}");
         info!(job = name, "started");
         // A panic, in a decoder for instance, is the job's failure and nobody else's.
-        let worked = AssertUnwindSafe(self.work(&name)).catch_unwind().await;
+        let worked = AssertUnwindSafe(self.work_in_room(&name)).catch_unwind().await;
         let source = self.queue.look(&name, |job| job.submission.spec.source.path.clone()).unwrap_or_default();
         let (state, error) = match worked.unwrap_or(Err(JobError::Panicked)) {
             Ok((outcome, silhouettes)) => match self.write_outcome(number, &outcome, silhouettes.as_deref()).await {
@@ -140,8 +142,25 @@ impl Runner {
         }
     }
 
-    /// What comes out of a job, and the silhouettes of all rows where it wants them and they are defined.
-    async fn work(&self, name: &str) -> Result<(Outcome, Option<Vec<f64>>), JobError> {
+    /// Works, and does so again as long as other jobs are what leaves no room for it.
+    async fn work_in_room(&self, name: &str) -> Result<(Outcome, Option<Vec<f64>>), JobError> {
+        let mut tenant = self.room.enter();
+        let is_wanted = || self.queue.look(name, |job| !job.cancelled.load(Ordering::Relaxed)).unwrap_or(false);
+        for attempt in 0u64.. {
+            match self.work(name, attempt).await {
+                Err(error) if error.is_for_want_of_room() && !tenant.was_alone() => {
+                    info!(job = name, %error, "there is no room beside other jobs, waiting for some");
+                    tenant = tenant.wait(is_wanted).await;
+                }
+                worked => return worked,
+            }
+        }
+        unreachable!("there are numbers enough")
+    }
+
+    /// What comes out of a job, and the silhouettes of all rows where it wants them and they are defined. The rows of each
+    /// attempt have names of their own: those of the last one may still be about to go.
+    async fn work(&self, name: &str, attempt: u64) -> Result<(Outcome, Option<Vec<f64>>), JobError> {
         let looked = self.queue.look(name, |job| (job.submission.clone(), job.cancelled.clone(), job.number));
         let (submission, cancelled, number) = looked.map_err(|_| ClusteringError::Cancelled)?;
         let put_in = submission.data_set.as_ref().map(|data_set| data_set.placed_in);
@@ -161,10 +180,15 @@ impl Runner {
                 data_set
             }
         };
-        self.data_sets.make_room().await;
+        // Its own rows are not to go.
+        let _user = data_set.placed.used();
+        match attempt {
+            0 => self.data_sets.make_room().await,
+            _ => self.data_sets.make_all_room().await,
+        }
         check_size(submission.spec.kmeans.n_clusters, data_set.schema.features.n_features())?;
         observer.identity = identity(&data_set)?;
-        let run = format!("{name}@{}", self.epoch);
+        let run = format!("{name}@{}.{attempt}", self.epoch);
         let rows = FleetRows::new(data_set.clone(), run, Handle::current(), cancelled);
         let (spec, warm_start) = (submission.spec, submission.warm_start);
         let checkpoint = self.results.checkpoint(number, &observer.identity).await?;
@@ -238,6 +262,19 @@ enum JobError {
     Panicked,
     #[error("the result is not JSON: {0}")]
     Document(#[from] serde_json::Error),
+}
+
+impl JobError {
+    /// Whether some worker has no room for the job's rows.
+    fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Fleet(error) => error.is_full(),
+            Self::Clustering(ClusteringError::Rows(error)) => {
+                error.downcast_ref::<FleetError>().is_some_and(FleetError::is_full)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Writes a job's steps into its record, takes the time of each phase, and passes a cancellation on.
