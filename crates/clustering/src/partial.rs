@@ -28,6 +28,14 @@ impl Partial {
         }
     }
 
+    /// Becomes a copy of another one, in the memory that it has.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.counts.clone_from(&other.counts);
+        self.weights.clone_from(&other.weights);
+        self.sums.clone_from(&other.sums);
+        self.inertia.clone_from(&other.inertia);
+    }
+
     /// Clusters.
     pub fn n_clusters(&self) -> usize {
         self.counts.len()

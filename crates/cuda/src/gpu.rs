@@ -227,11 +227,17 @@ impl<T: Pod> Buffer<T> {
     }
 
     pub(crate) fn read(&self, first: usize, len: usize) -> Result<Vec<T>, GpuError> {
-        assert!(first + len <= self.len, "{len} numbers are not there");
-        let mut values = vec![T::zeroed(); len];
-        // SAFETY: they are there.
-        unsafe { self.gpu.download(self.at(first), bytemuck::cast_slice_mut(&mut values))? };
+        let mut values = Vec::new();
+        self.read_to(first, len, &mut values)?;
         Ok(values)
+    }
+
+    /// As [`Buffer::read`], to a vector whose numbers are replaced. New memory for each answer would cost more than the copy.
+    pub(crate) fn read_to(&self, first: usize, len: usize, values: &mut Vec<T>) -> Result<(), GpuError> {
+        assert!(first + len <= self.len, "{len} numbers are not there");
+        values.resize(len, T::zeroed());
+        // SAFETY: they are there.
+        unsafe { self.gpu.download(self.at(first), bytemuck::cast_slice_mut(values)) }
     }
 }
 
@@ -267,14 +273,16 @@ impl<T: Pod> Growing<T> {
 pub(crate) const NULL: u64 = 0;
 
 /// Numbers of several kinds that go to the GPU in one copy.
+#[derive(Default)]
 pub(crate) struct Parcel {
     bytes: Vec<u8>,
 }
 
 impl Parcel {
-    /// An empty one that has room for so many bytes.
-    pub(crate) fn with_room(n_bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(n_bytes) }
+    /// Takes everything out and makes room for so many bytes.
+    pub(crate) fn empty(&mut self, n_bytes: usize) {
+        self.bytes.clear();
+        self.bytes.reserve(n_bytes);
     }
 
     /// Adds numbers; where they will be, from the beginning of the parcel on, at a multiple of 16 bytes.

@@ -92,7 +92,7 @@ impl Passes {
         for (partial, memory) in found.iter_mut().zip(memories) {
             let Some(mut memory) = memory else { continue };
             add_change(partial, &memory.partial);
-            memory.partial = partial.clone();
+            memory.partial.copy_from(partial);
             memory.is_filled = true;
             held.push(memory);
         }

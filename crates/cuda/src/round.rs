@@ -32,6 +32,9 @@ pub(crate) struct SetInRound<'a> {
 pub(crate) struct Scratch {
     parcel: Growing<u8>,
     answers: Growing<u64>,
+    /// What goes there and comes from there, kept for its memory.
+    parcel_here: Parcel,
+    answers_here: Vec<u64>,
     /// Rows and moves of each set, and how many each block has put down.
     unsure: Growing<u32>,
     moves: Growing<u32>,
@@ -43,6 +46,8 @@ impl Scratch {
         Self {
             parcel: Growing::new(),
             answers: Growing::new(),
+            parcel_here: Parcel::default(),
+            answers_here: Vec::new(),
             unsure: Growing::new(),
             moves: Growing::new(),
             counters: Growing::new(),
@@ -98,9 +103,10 @@ impl<'a> Round<'a> {
         let packed: Vec<[PackedCentroids; 2]> = self.sets.iter().map(pack).collect();
         let bytes = packed.iter().zip(&self.sets).map(|(packed, set)| parcel_bytes(packed, set.centroids)).sum();
         let base = scratch.parcel.with_room(gpu, bytes)?;
-        let mut parcel = Parcel::with_room(bytes);
+        let parcel = &mut scratch.parcel_here;
+        parcel.empty(bytes);
         let described = packed.iter().enumerate().map(|(idx, packed)| {
-            describe(self.sets[idx].centroids, packed, self.described(idx), &mut parcel, base.address())
+            describe(self.sets[idx].centroids, packed, self.described(idx), parcel, base.address())
         });
         let described: Vec<[LloydSet; 2]> = described.collect();
         // SAFETY: the answers are read before the parcel goes, or an error has ended the round, and the GPU with it.
@@ -108,8 +114,8 @@ impl<'a> Round<'a> {
         for step in &steps {
             self.launch(step, &described, [unsure, moves, counters], answers)?;
         }
-        let numbers = answers.read(0, self.answers.len)?;
-        Ok(self.answers.partials(&numbers, &self.sets, self.rows))
+        answers.read_to(0, self.answers.len, &mut scratch.answers_here)?;
+        Ok(self.answers.partials(&scratch.answers_here, &self.sets, self.rows))
     }
 
     /// Rows of a list that pays, at most.

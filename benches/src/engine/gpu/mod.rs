@@ -35,6 +35,9 @@ pub(crate) enum GpuCommand {
         /// Rows, features and clusters of exact silhouettes.
         #[arg(long, value_parser = shape)]
         silhouette: Vec<Shape>,
+        /// Rows, features and clusters of what a job asks after its passes.
+        #[arg(long, value_parser = shape)]
+        validation: Vec<Shape>,
         /// Where rows and initial centroids are left as NumPy files.
         #[arg(long)]
         arrays: Option<PathBuf>,
@@ -62,10 +65,11 @@ pub(crate) fn run(command: GpuCommand) -> Result<()> {
     println!("{}, {} multiprocessors", gpu.name(), gpu.n_processors());
     match command {
         GpuCommand::Conform { rows } => conform::run(&cpu, &CudaDevice::new(gpu, cpu.clone()), rows),
-        GpuCommand::Time { fit, sweep, silhouette, arrays, result, silhouette_rows_compared } => {
+        GpuCommand::Time { fit, sweep, silhouette, validation, arrays, result, silhouette_rows_compared } => {
             let mut timing = time::Timing::new(cpu, gpu, arrays, result)?;
             fit.iter().try_for_each(|shape| timing.fit(shape))?;
             sweep.iter().try_for_each(|shape| timing.sweep(shape))?;
+            validation.iter().try_for_each(|shape| timing.validation(shape))?;
             silhouette.iter().try_for_each(|shape| timing.silhouette(shape, silhouette_rows_compared))
         }
     }

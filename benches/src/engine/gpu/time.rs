@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use shoal_clustering::cpu::{CpuDevice, CpuShard};
 use shoal_clustering::kmeans::{Lloyd, Progress};
 use shoal_clustering::silhouette::{Mode, silhouette};
-use shoal_clustering::{Partial, Shard};
+use shoal_clustering::{ClusteringError, DistanceSums, Draw, PairQuestion, Partial, QueryRows, Shard};
 use shoal_cuda::{CudaDevice, CudaShard, Gpu};
 use shoal_domain::{Block, Centroids};
+use shoal_stats::RandomStream;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use std::time::Instant;
 const PASSES: usize = 20;
 /// Fits that a median is taken of.
 const REPEATS: usize = 3;
+/// Rows of a sampled silhouette.
+const SAMPLED_ROWS: usize = 2_000;
 /// Sets of centroids that have nothing to do with each other, for passes that no earlier one helps.
 const UNRELATED_SETS: usize = 8;
 
@@ -90,6 +93,12 @@ impl Timing {
     /// Passes of 19 sets of centroids at once.
     pub(crate) fn sweep(&mut self, shape: &Shape) -> Result<()> {
         let document = self.load(shape)?.sweep()?;
+        self.tell(document)
+    }
+
+    /// What a job asks after its passes.
+    pub(crate) fn validation(&mut self, shape: &Shape) -> Result<()> {
+        let document = self.load(shape)?.validation()?;
         self.tell(document)
     }
 
@@ -198,6 +207,19 @@ impl Loaded {
         }))
     }
 
+    /// Question after question, on either; a question asked again finds what the first one has left.
+    fn validation(&self) -> Result<Value> {
+        let centroids = self.data.initial();
+        let (on_host, on_device) = (Validation::of(&self.host, &centroids)?, Validation::of(&self.device, &centroids)?);
+        anyhow::ensure!(on_host.sums == on_device.sums, "sums of distances differ");
+        Ok(json!({
+            "task": "validation",
+            "shape": self.shape.numbers(),
+            "host_seconds": on_host.seconds,
+            "device_seconds": on_device.seconds,
+        }))
+    }
+
     /// Sets of centroids at rows, each at other ones.
     fn unrelated(&self) -> Result<Vec<Centroids>> {
         let n = self.shape.n_clusters;
@@ -205,6 +227,39 @@ impl Loaded {
         let rows: Vec<&[f32]> = rows.take(n * UNRELATED_SETS).collect();
         rows.chunks(n).map(|rows| Ok(Centroids::from_rows(rows.iter().copied())?)).collect()
     }
+}
+
+/// What a sampled silhouette and the other scores ask, and how long each question takes.
+struct Validation {
+    sums: DistanceSums,
+    seconds: Value,
+}
+
+impl Validation {
+    fn of(shard: &dyn Shard, centroids: &Centroids) -> Result<Self> {
+        let stream = RandomStream { seed: 7, stream: 1 };
+        let draw = Draw { n: SAMPLED_ROWS, far_from: None, ignore_weights: true, stream };
+        let (drawing, drawn) = timed(|| shard.draw(&[draw]))?;
+        let (spreading, spread) = timed(|| shard.spread(centroids, centroids))?;
+        let rows = drawn.into_iter().flat_map(|picked| picked.into_rows());
+        let n_clusters = centroids.n_clusters() as u32;
+        let (clusters, values): (Vec<u32>, Vec<Vec<f32>>) =
+            rows.enumerate().map(|(idx, row)| (idx as u32 % n_clusters, row.values)).unzip();
+        let query = QueryRows { values: values.concat(), clusters };
+        let mean_squares = spread.squares.iter().zip(&spread.counts).map(|(sum, n)| sum.value() / *n as f64).collect();
+        let question = PairQuestion { centroids: centroids.clone(), mean_squares, unit: 2f64.powi(-20) };
+        let (first, sums) = timed(|| shard.distance_sums(&query, &question))?;
+        let (again, _) = timed(|| shard.distance_sums(&query, &question))?;
+        let seconds = json!({ "draw": drawing, "spread": spreading, "sums": first, "sums_again": again });
+        Ok(Self { sums, seconds })
+    }
+}
+
+/// Seconds, and what came of it.
+fn timed<T>(ask: impl FnOnce() -> Result<T, ClusteringError>) -> Result<(f64, T)> {
+    let began = Instant::now();
+    let answer = ask()?;
+    Ok((began.elapsed().as_secs_f64(), answer))
 }
 
 fn assign(shard: &dyn Shard, centroids: &Centroids) -> Result<Partial> {
