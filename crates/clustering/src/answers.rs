@@ -41,6 +41,13 @@ impl Picked {
         Self { n, rows: Vec::new() }
     }
 
+    /// The first `n` of all that parts have.
+    pub fn of_parts(n: usize, parts: Vec<Self>) -> Self {
+        let mut picked = Self { n, rows: parts.into_iter().flat_map(|part| part.rows).collect() };
+        picked.prune();
+        picked
+    }
+
     /// Takes a row if it may be among the first `n`; it is made only then. An infinite order is no place at all.
     pub fn offer(&mut self, order: f64, row: u64, make: impl FnOnce() -> PickedRow) {
         if !order.is_finite() || self.n == 0 {

@@ -2,10 +2,13 @@
 
 use crate::gpu::{Buffer, GpuError};
 use crate::ordered::OrderedRows;
-use crate::pairs::{Compared, Comparing, PANEL_ROWS, Panel, RowSums, SumsAt, panels, total};
+use crate::pairs::{Compared, Comparing, PANEL_ROWS, Panel, RowSums, SumsAt, TILE, panels, total};
 use crate::rows::DeviceRows;
 use shoal_clustering::{DistanceSums, PairQuestion, QueryRows};
 use std::ops::Range;
+
+/// What the rows of a cluster that are laid out at a time may take.
+const PANEL_BYTES: usize = 256 << 20;
 
 /// For each of the given rows, the sum of its distances to the rows of each cluster.
 pub(crate) fn distance_sums(
@@ -20,7 +23,9 @@ pub(crate) fn distance_sums(
     let (values, by_cluster) = (query_values(rows, query)?, by_cluster(query, n_clusters));
     let order: Vec<u32> = by_cluster.iter().flatten().copied().collect();
     let of_query = Buffer::of(&rows.gpu, &order)?;
-    let largest = clusters.iter().map(Range::len).max().unwrap_or(0).min(PANEL_ROWS);
+    // A block adds the sums of its few given rows once it is done, all blocks to the same numbers: better few long ones.
+    let panel_rows = (PANEL_BYTES / (rows.n_features * size_of::<f32>())).next_multiple_of(TILE).max(PANEL_ROWS);
+    let largest = clusters.iter().map(Range::len).max().unwrap_or(0).min(panel_rows);
     let room = [Panel::new(rows, n)?, Panel::new(rows, largest)?];
     // Of all given rows to the first cluster, then to the next one, and so on.
     let sums = RowSums::new(&rows.gpu, n * n_clusters)?;
@@ -30,7 +35,7 @@ pub(crate) fn distance_sums(
             let at = SumsAt { sums: &sums, first: to * n, n, row: first };
             let x =
                 Compared { values: &values, order: &of_query, first, n: given.len(), panel: &room[0], sums: Some(at) };
-            for part in panels(there, PANEL_ROWS) {
+            for part in panels(there, panel_rows) {
                 let y = Compared {
                     values: &rows.values,
                     order: &ordered.rows,

@@ -11,7 +11,8 @@ use super::vector::Vector;
 use crate::answers::{Picked, PickedRow};
 use crate::questions::Draw;
 use rayon::prelude::*;
-use shoal_domain::{Block, Centroids, Merge};
+use shoal_domain::{Block, Centroids};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose random numbers are computed together.
@@ -66,31 +67,29 @@ impl DrawMemory {
 
     /// Draws rows, on all threads of the pool that this is called in.
     pub(super) fn draw(&self, draw: &Draw, blocks: &[Block], isa: Isa) -> Picked {
-        let empty = || Picked::new(draw.n);
+        let latest = Latest::default();
         let parts: Vec<Picked> = match &draw.far_from {
             None => {
                 let race = |mut picked: Picked, block: &Block| {
-                    isa.run(Race { draw, block, squares: None, picked: &mut picked });
+                    isa.run(Race { draw, block, squares: None, picked: &mut picked, latest: &latest });
                     picked
                 };
-                blocks.par_iter().fold(empty, race).collect()
+                blocks.par_iter().fold(|| Picked::new(draw.n), race).collect()
             }
             Some(points) => {
                 let mut nearby = self.take(points.values(), blocks);
-                let parts = nearby.race(points, draw, blocks, isa);
+                let parts = nearby.race(points, draw, blocks, isa, &latest);
                 self.put_back(nearby);
                 parts
             }
         };
-        let mut picked = empty();
-        parts.into_iter().for_each(|part| picked.merge(part));
-        picked
+        Picked::of_parts(draw.n, parts)
     }
 }
 
 impl Nearby {
     /// Measures the distances to the points that are new, and lets all rows race.
-    fn race(&mut self, points: &Centroids, draw: &Draw, blocks: &[Block], isa: Isa) -> Vec<Picked> {
+    fn race(&mut self, points: &Centroids, draw: &Draw, blocks: &[Block], isa: Isa, latest: &Latest) -> Vec<Picked> {
         let new = points.values()[self.points.len()..].chunks_exact(points.n_features());
         let new = (new.len() > 0).then(|| Centroids::from_rows(new).expect("some of the points are points"));
         let packed = new.as_ref().map(PackedCentroids::new);
@@ -101,13 +100,36 @@ impl Nearby {
                 let closer = |(square, new): (&mut f64, &f64)| *square = square.min(*new);
                 squares.iter_mut().zip(nearest.squares()).for_each(closer);
             }
-            isa.run(Race { draw, block, squares: Some(squares), picked: &mut picked });
+            isa.run(Race { draw, block, squares: Some(squares), picked: &mut picked, latest });
             (nearest, picked)
         };
         let parts = blocks.par_iter().zip(self.squares.par_iter_mut()).fold(scratch, race);
         let parts = parts.map(|(_, picked)| picked).collect();
         self.points = points.values().to_vec();
         parts
+    }
+}
+
+/// The latest arrival that may still be among the first, as far as any thread knows: one that has as many rows as are
+/// wanted tells the others, which would each have to find so many of their own otherwise.
+struct Latest(AtomicU64);
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self(AtomicU64::new(f64::INFINITY.to_bits()))
+    }
+}
+
+impl Latest {
+    fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn tell(&self, arrival: f64) {
+        // The bits of numbers that are not negative are in their order.
+        if arrival >= 0.0 {
+            self.0.fetch_min(arrival.to_bits(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -118,6 +140,7 @@ struct Race<'a> {
     /// A row's chance is its weight times this, or its weight alone.
     squares: Option<&'a [f64]>,
     picked: &'a mut Picked,
+    latest: &'a Latest,
 }
 
 impl Kernel for Race<'_> {
@@ -125,8 +148,9 @@ impl Kernel for Race<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
-        let Self { draw, block, squares, picked } = self;
+        let Self { draw, block, squares, picked, latest } = self;
         let n_rows = block.n_rows();
+        let of_others = latest.get();
         for first in (0..n_rows).step_by(TOGETHER) {
             let row = |lane: usize| block.data_set_row((first + lane).min(n_rows - 1));
             let uniforms: [f64; TOGETHER] = match block.kept() {
@@ -139,7 +163,7 @@ impl Kernel for Race<'_> {
                 let chance = weight * squares.map_or(1.0, |squares| squares[row_idx]);
                 // -ln u is at least 1 - u, so most rows are known to be late without a logarithm. The factor is for the
                 // rounding of both.
-                if 1.0 - uniform > picked.latest() * chance * (1.0 + 1e-9) {
+                if 1.0 - uniform > picked.latest().min(of_others) * chance * (1.0 + 1e-9) {
                     continue;
                 }
                 let (row, order) =
@@ -154,5 +178,6 @@ impl Kernel for Race<'_> {
                 });
             }
         }
+        latest.tell(picked.latest());
     }
 }
