@@ -90,6 +90,9 @@ pub(crate) enum FleetError {
     /// Records cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Rows could not even be looked at.
+    #[error("checking the rows panicked; the coordinator's log says where")]
+    CuttingPanicked,
     /// The job is to end.
     #[error("cancelled")]
     Cancelled,
@@ -143,9 +146,11 @@ impl FleetError {
             }
             Self::Cancelled => Status::cancelled(message),
             Self::Worker { status, .. } => Status::new(status.code(), message),
-            Self::Answer { .. } | Self::Blocks { .. } | Self::OtherBlocks { .. } | Self::Document(_) => {
-                Status::internal(message)
-            }
+            Self::Answer { .. }
+            | Self::Blocks { .. }
+            | Self::OtherBlocks { .. }
+            | Self::CuttingPanicked
+            | Self::Document(_) => Status::internal(message),
             Self::TooManyValues { .. } | Self::TooManyDataSets { .. } => Status::resource_exhausted(message),
             Self::NoDataSet { .. } | Self::NoBlock { .. } => Status::not_found(message),
             Self::TooLarge { .. } | Self::NoRows => Status::invalid_argument(message),

@@ -11,8 +11,10 @@ use prost::Message;
 use shoal_storage::{DataSetWriter, Manifest, RowCounts};
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
 use shoal_wire::flight::{client, encode};
+use shoal_wire::ids::IdCounter;
 use shoal_wire::proto::{BlockMetadata, BlocksReceipt, PutBlocks};
 use shoal_wire::status::is_connection_error;
+use shoal_wire::uncut::UncutBlock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,6 +24,9 @@ use tracing::warn;
 
 /// Blocks that wait for one worker's connection; more wait with the sender.
 const BLOCKS_UNDER_WAY: usize = 4;
+
+/// Blocks that are checked and hashed at a time.
+const BLOCKS_CUT_TOGETHER: usize = 16;
 
 /// Blocks on their way to workers, in proportion to the memory that these have.
 ///
@@ -207,16 +212,22 @@ fn open_lane(name: &str, number: u64, schema: &DataSetSchema, member: Member) ->
     Lane { holder, sender, receipt: Some(receipt), is_lost: false, n_blocks: 0 }
 }
 
-/// Cuts batches into blocks and sends them on.
+/// Cuts batches into blocks and sends them on: some blocks are checked and hashed while others are on their way.
 pub(crate) struct Spreader<'a> {
     cutter: BlockCutter,
+    ids: IdCounter,
     placement: &'a mut Placement,
     n_rows: u64,
 }
 
 impl<'a> Spreader<'a> {
     pub(crate) fn new(placement: &'a mut Placement) -> Result<Self, FleetError> {
-        Ok(Self { cutter: BlockCutter::new(placement.schema.clone())?.counting_ids(), placement, n_rows: 0 })
+        Ok(Self {
+            cutter: BlockCutter::new(placement.schema.clone())?,
+            ids: IdCounter::default(),
+            placement,
+            n_rows: 0,
+        })
     }
 
     /// Rows that have come so far.
@@ -226,7 +237,16 @@ impl<'a> Spreader<'a> {
 
     pub(crate) async fn push(&mut self, batch: RecordBatch) -> Result<(), FleetError> {
         self.n_rows += batch.num_rows() as u64;
-        for block in self.cutter.push(batch)? {
+        let uncut = self.cutter.push_uncut(batch)?;
+        self.send(uncut).await
+    }
+
+    async fn send(&mut self, uncut: Vec<UncutBlock>) -> Result<(), FleetError> {
+        let cut = |uncut: UncutBlock| tokio::task::spawn_blocking(move || uncut.cut_with_ids());
+        let mut cut = futures::stream::iter(uncut).map(cut).buffered(BLOCKS_CUT_TOGETHER);
+        while let Some(block) = cut.next().await {
+            let (block, ids) = block.map_err(|_| FleetError::CuttingPanicked)??;
+            self.ids.add(&ids);
             self.placement.send(&block).await?;
         }
         Ok(())
@@ -234,12 +254,12 @@ impl<'a> Spreader<'a> {
 
     /// Sends the last block.
     pub(crate) async fn finish(mut self) -> Result<RowCounts, FleetError> {
-        if let Some(block) = self.cutter.finish()? {
-            self.placement.send(&block).await?;
-        }
+        let last = self.cutter.finish_uncut()?;
+        self.send(last.into_iter().collect()).await?;
         if self.n_rows == 0 {
             return Err(FleetError::NoRows);
         }
-        Ok(RowCounts { n_rows: self.n_rows, n_repeated_ids: self.cutter.n_repeated_ids() })
+        let n_repeated_ids = tokio::task::spawn_blocking(|| self.ids.n_repeated()).await;
+        Ok(RowCounts { n_rows: self.n_rows, n_repeated_ids: n_repeated_ids.map_err(|_| FleetError::CuttingPanicked)? })
     }
 }

@@ -4,7 +4,6 @@
 //! last one with the rest. What a model cannot use (an infinite value, an id that is null, a negative weight) stops here,
 //! named by row and column; missing values go on as NaN, for the job's policy to decide.
 
-use crate::ids::IdCounter;
 use crate::uncut::{BlockColumns, UncutBlock};
 use arrow::array::ArrayRef;
 use arrow::compute::concat_batches;
@@ -159,24 +158,13 @@ pub struct BlockCutter {
     pending: Vec<RecordBatch>,
     n_pending: usize,
     next: BlockId,
-    ids: Option<IdCounter>,
 }
 
 impl BlockCutter {
     /// Starts a data set.
     pub fn new(schema: DataSetSchema) -> Result<Self, BlockError> {
         let columns = Arc::new(BlockColumns::new(schema)?);
-        Ok(Self { columns, pending: Vec::new(), n_pending: 0, next: BlockId(0), ids: None })
-    }
-
-    /// Remembers ids, to tell at the end how many came again.
-    pub fn counting_ids(self) -> Self {
-        Self { ids: Some(IdCounter::default()), ..self }
-    }
-
-    /// Rows whose id another row had before; none where nobody was to count, or there were too many to.
-    pub fn n_repeated_ids(self) -> Option<u64> {
-        self.ids.and_then(IdCounter::n_repeated)
+        Ok(Self { columns, pending: Vec::new(), n_pending: 0, next: BlockId(0) })
     }
 
     /// Makes one block of a batch that holds exactly its rows.
@@ -188,22 +176,15 @@ impl BlockCutter {
 
     /// Takes a batch and gives back the blocks that it fills.
     pub fn push(&mut self, batch: RecordBatch) -> Result<Vec<SourceBlock>, BlockError> {
-        self.push_uncut(batch)?.into_iter().map(|uncut| self.cut(&uncut)).collect()
+        self.push_uncut(batch)?.iter().map(UncutBlock::cut).collect()
     }
 
     /// The last block, when rows are left over.
     pub fn finish(&mut self) -> Result<Option<SourceBlock>, BlockError> {
-        self.finish_uncut()?.map(|uncut| self.cut(&uncut)).transpose()
+        self.finish_uncut()?.map(|uncut| uncut.cut()).transpose()
     }
 
-    fn cut(&mut self, uncut: &UncutBlock) -> Result<SourceBlock, BlockError> {
-        let Some(counter) = &mut self.ids else { return uncut.cut() };
-        let (block, ids) = uncut.cut_with_ids()?;
-        counter.add(&ids);
-        Ok(block)
-    }
-
-    /// As [`BlockCutter::push`], but leaves the work on the blocks to whoever has threads for it, and the counting of ids.
+    /// As [`BlockCutter::push`], but leaves the work on the blocks to whoever has threads for it.
     pub fn push_uncut(&mut self, batch: RecordBatch) -> Result<Vec<UncutBlock>, BlockError> {
         self.columns.check_schema(&batch)?;
         if batch.num_rows() == 0 {
