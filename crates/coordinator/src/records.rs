@@ -200,16 +200,17 @@ pub(crate) async fn load(leader: &Leader, results: &Results, data_sets: &DataSet
     }
     let last_number = leader.store().get(LAST_NUMBER).await?;
     let last_number = last_number.map(|entry| String::from_utf8_lossy(&entry.value).parse()).transpose();
-    let last_number: Option<u64> = last_number.map_err(|error| FleetError::Record {
+    let known: Option<u64> = last_number.map_err(|error| FleetError::Record {
         name: LAST_NUMBER.to_owned(),
         reason: format!("it is no number: {error}"),
     })?;
-    let numbers = jobs.iter().map(|job| job.number).chain(with_results.iter().copied()).chain(last_number);
+    let numbers = jobs.iter().map(|job| job.number).chain(with_results.iter().copied()).chain(known);
     let last_number = numbers.max().unwrap_or(0);
     // Storage takes orders from anybody. That this coordinator leads is certain once this is written, so what was seen before
     // cannot be a later leader's.
     leader.write(&[put_last_number(last_number)]).await?;
-    for number in with_results {
+    // Records that know nothing yet are new ones beside older results, which are not theirs to remove.
+    for number in with_results.into_iter().filter(|number| known.is_some_and(|known| *number <= known)) {
         if !jobs.iter().any(|job| job.number == number) {
             warn!(number, "removing what is left of a job that is forgotten");
             results.remove(number).await?;
