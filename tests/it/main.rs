@@ -23,6 +23,7 @@ mod stream;
 mod disturbed;
 mod etcd;
 mod fixtures;
+mod many;
 mod memory_rows;
 mod process;
 mod proxy;

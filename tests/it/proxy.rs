@@ -38,6 +38,7 @@ struct Shared {
     weather: Mutex<Weather>,
     /// How often bytes have met with anything but fair weather.
     n_hit: AtomicU64,
+    n_connections: AtomicU64,
 }
 
 impl Proxy {
@@ -45,12 +46,17 @@ impl Proxy {
     pub(crate) fn start() -> Self {
         let (listener, target) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), free_address());
         let address = listener.local_addr().expect("it is bound").to_string();
-        let shared = Arc::new(Shared { weather: Mutex::new(Weather::Fair), n_hit: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            weather: Mutex::new(Weather::Fair),
+            n_hit: AtomicU64::new(0),
+            n_connections: AtomicU64::new(0),
+        });
         let (connections_to, of_connections) = (target.clone(), shared.clone());
         spawn(move || {
             for client in listener.incoming().flatten() {
                 // One that is not there is a connection that breaks.
                 if let Ok(server) = TcpStream::connect(&connections_to) {
+                    of_connections.n_connections.fetch_add(1, Ordering::Relaxed);
                     connect(client, server, &of_connections);
                 }
             }
@@ -65,6 +71,11 @@ impl Proxy {
     /// How often bytes have met with anything but fair weather.
     pub(crate) fn n_hit(&self) -> u64 {
         self.shared.n_hit.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there have been.
+    pub(crate) fn n_connections(&self) -> u64 {
+        self.shared.n_connections.load(Ordering::Relaxed)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Coordinators and workers run on a runtime each, which is dropped to kill them: sockets close, nothing says goodbye. All else
 //! is real: protocol, storage, records, heartbeats. A schedule is drawn from its seed, which a failure names.
 
+use crate::proxy::Proxy;
 use crate::rows::{batch, messages, put};
 use shoal_clustering::Machine;
 use shoal_clustering::cpu::CpuDevice;
@@ -37,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A process, but for having one of its own.
-struct Node(Option<Runtime>);
+pub(crate) struct Node(Option<Runtime>);
 
 impl Node {
     fn start(work: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -74,7 +75,7 @@ impl Node {
     }
 
     fn worker(url: &str, boot_id: u64) -> Self {
-        let work = work_on(Machine::of_cpu(CpuDevice::new(1).expect("a thread")), url, boot_id);
+        let work = work_on(Machine::of_cpu(CpuDevice::new(1).expect("a thread")), url, boot_id, None);
         Self::start(async { work.await.expect("it works until it is killed") })
     }
 
@@ -85,13 +86,23 @@ impl Node {
     }
 }
 
-/// A worker on some machine.
-fn work_on(machine: Machine, url: &str, boot_id: u64) -> impl Future<Output = Result<(), WorkerError>> + use<> {
+/// A worker on some machine, which may be reached through a proxy.
+fn work_on(
+    machine: Machine,
+    url: &str,
+    boot_id: u64,
+    proxy: Option<&Proxy>,
+) -> impl Future<Output = Result<(), WorkerError>> + use<> {
     let urls = [url.to_owned()];
+    let (listens_at, address) = match proxy {
+        Some(proxy) => (proxy.target.clone(), Some(format!("http://{}", proxy.address))),
+        None => ("127.0.0.1:0".to_owned(), None),
+    };
     async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind(&listens_at).await.expect("a free port");
+        let own_address = format!("http://{}", listener.local_addr().expect("it is bound"));
         let identity = WorkerIdentity {
-            address: format!("http://{}", listener.local_addr().expect("it is bound")),
+            address: address.unwrap_or(own_address),
             device: machine.engine.name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id,
@@ -121,17 +132,17 @@ async fn again<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-struct Fleet {
+pub(crate) struct Fleet {
     coordinator: Node,
-    workers: Vec<Node>,
+    pub(crate) workers: Vec<Node>,
     address: SocketAddr,
-    url: String,
+    pub(crate) url: String,
     n_started: u64,
     folder: TempDir,
 }
 
 impl Fleet {
-    async fn start(n_workers: usize) -> Self {
+    pub(crate) async fn start(n_workers: usize) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = free.local_addr().expect("it is bound");
         drop(free);
@@ -146,7 +157,7 @@ impl Fleet {
         fleet
     }
 
-    async fn has_workers(&self, n_workers: usize) {
+    pub(crate) async fn has_workers(&self, n_workers: usize) {
         let mut members = FleetClient::new(channel(&self.url, None).expect("a URL"));
         again(async || {
             let workers = members.list_workers(ListWorkersRequest {}).await.ok()?.into_inner().workers;
@@ -155,9 +166,17 @@ impl Fleet {
         .await;
     }
 
-    fn add_worker(&mut self) {
+    pub(crate) fn add_worker(&mut self) {
         self.n_started += 1;
         self.workers.push(Node::worker(&self.url, self.n_started));
+    }
+
+    /// One that is reached through a proxy.
+    pub(crate) fn add_worker_behind(&mut self, proxy: &Proxy) {
+        self.n_started += 1;
+        let machine = Machine::of_cpu(CpuDevice::new(1).expect("a thread"));
+        let work = work_on(machine, &self.url, self.n_started, Some(proxy));
+        self.workers.push(Node::start(async { work.await.expect("it works until it is killed") }));
     }
 
     fn replace_coordinator(&mut self) {
@@ -170,7 +189,7 @@ impl Fleet {
         JobsClient::new(channel(&self.url, None).expect("a URL"))
     }
 
-    async fn submit(&self, data_set: &str, request_id: &str) -> String {
+    pub(crate) async fn submit(&self, data_set: &str, request_id: &str) -> String {
         let spec = r#"{"source": {"path": "", "id": "id", "features": ["a", "b"]},
             "kmeans": {"n_clusters": 6, "n_init": 60, "tol": 0, "seed": 3}, "validate": {"silhouette": "simplified"}}"#;
         let spec: JobSpec = serde_json::from_str(spec).expect("a job");
@@ -184,7 +203,7 @@ impl Fleet {
     }
 
     /// Whether a job has ended; a coordinator that is not there is asked later.
-    async fn has_ended(&self, name: &str) -> bool {
+    pub(crate) async fn has_ended(&self, name: &str) -> bool {
         match self.jobs().get_job(GetJobRequest { name: name.to_owned() }).await {
             Ok(job) => {
                 let job = job.into_inner();
@@ -199,7 +218,7 @@ impl Fleet {
     }
 
     /// The model of a job, once it has ended.
-    async fn model(&self, name: &str) -> Vec<u8> {
+    pub(crate) async fn model(&self, name: &str) -> Vec<u8> {
         again(async || self.has_ended(name).await.then_some(())).await;
         let request = GetJobResultRequest { name: name.to_owned() };
         again(async || self.jobs().get_job_result(request.clone()).await.ok()).await.into_inner().model_json
@@ -208,8 +227,12 @@ impl Fleet {
 
 /// Seven blocks.
 async fn put_rows(url: &str) -> Result<String, Status> {
-    let values = (0..7_000u32).map(|row| f64::from(row.wrapping_mul(2_654_435_761) >> 16) / 1000.0).collect();
-    Ok(put(url, messages(vec![batch(values)], Some(7_000))).await?.name)
+    put_many_rows(url, 7_000).await
+}
+
+pub(crate) async fn put_many_rows(url: &str, n_rows: u32) -> Result<String, Status> {
+    let values = (0..n_rows).map(|row| f64::from(row.wrapping_mul(2_654_435_761) >> 16) / 1000.0).collect();
+    Ok(put(url, messages(vec![batch(values)], Some(n_rows.into()))).await?.name)
 }
 
 /// What happens in one schedule; returns how much of it while the job ran.
@@ -245,7 +268,7 @@ async fn schedule(seed: u64, expected: &[u8]) -> u64 {
     n_blows
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
@@ -267,7 +290,7 @@ fn a_gpu_that_fails_takes_its_worker_with_it_and_nothing_else() {
         let gpu = Arc::new(EmulatedGpu::new(64 << 20, 200 << 10).breaking_after(1));
         let machine = Machine { engine: Arc::new(CudaDevice::new(gpu, cpu.clone())), cpu };
         let (ended, has_ended) = tokio::sync::oneshot::channel();
-        let work = work_on(machine, &fleet.url, 2);
+        let work = work_on(machine, &fleet.url, 2, None);
         let _broken = Node::start(async { drop(ended.send(work.await)) });
         fleet.has_workers(2).await;
         let data_set = put_rows(&fleet.url).await.expect("the rows are taken");

@@ -2,15 +2,16 @@
 
 use crate::data_sets::DataSet;
 use crate::error::FleetError;
+use crate::groups::{Answer, AskGroup, GROUP, ask_groups};
 use crate::holder::{Call, Holder, HolderKey, ask, release};
 use crate::members::{Member, Shards};
-use crate::overtake::Pace;
 use crate::placed::User;
 use shoal_clustering::ClusteringError;
 use shoal_domain::{BlockId, Merge};
 use shoal_wire::convert::WireError;
 use shoal_wire::limits::LOSSES_MAX;
-use std::collections::{BTreeMap, BTreeSet};
+use shoal_wire::pace::Pace;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,9 +21,6 @@ use tracing::warn;
 
 /// How often one who waits for answers looks whether the job is to end.
 const CANCELLATION_LOOKED_FOR: Duration = Duration::from_millis(100);
-
-/// An answer with the worker that gave it.
-pub(crate) type Answer<A> = (Arc<Holder>, A);
 
 /// Asks the workers that hold the rows of one data set, whichever they are.
 ///
@@ -55,34 +53,54 @@ impl Holders {
         &self,
         call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Result<Vec<Answer<A>>, ClusteringError> {
-        self.runtime.block_on(self.answers(call)).map_err(FleetError::into_clustering)
+        self.runtime.block_on(self.answers(call, None)).map_err(FleetError::into_clustering)
+    }
+
+    /// The same; many are asked in groups, by `ask_group`.
+    pub(crate) fn ask_all_in_groups<A>(
+        &self,
+        call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
+        ask_group: AskGroup<'_, A>,
+    ) -> Result<Vec<Answer<A>>, ClusteringError> {
+        self.runtime.block_on(self.answers(call, Some(ask_group))).map_err(FleetError::into_clustering)
     }
 
     async fn answers<A>(
         &self,
         call: impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
+        mut ask_group: Option<AskGroup<'_, A>>,
     ) -> Result<Vec<Answer<A>>, FleetError> {
-        let mut answered: BTreeMap<HolderKey, Answer<A>> = BTreeMap::new();
+        let mut answers: Vec<Answer<A>> = Vec::new();
+        let mut pace_of_groups = None;
         let mut n_losses = 0;
         self.data_set.placed.balance().await;
         loop {
             let holders = self.data_set.placed.complete(&self.cancelled).await?;
             // What was lost after it had answered is held by others now, who answer for themselves.
             let held: BTreeSet<HolderKey> = holders.iter().map(|holder| holder.key()).collect();
-            answered.retain(|key, _| held.contains(key));
-            let is_open = |holder: &Arc<Holder>| !answered.contains_key(&holder.key());
+            answers.retain(|answer| answer.stands(&held));
+            let answered: BTreeSet<HolderKey> =
+                answers.iter().flat_map(Answer::holders).map(|holder| holder.key()).collect();
+            let is_open = |holder: &Arc<Holder>| !answered.contains(&holder.key());
             let open: Vec<Arc<Holder>> = holders.into_iter().filter(is_open).collect();
+            if let Some(ask_group) = ask_group.take_if(|_| open.len() > GROUP) {
+                let (of_groups, pace) = self.unless_cancelled(ask_groups(&open, ask_group)).await?;
+                answers.extend(of_groups);
+                pace_of_groups = Some(pace);
+                continue;
+            }
+            let pace = pace_of_groups.take().map_or_else(|| Pace::of(open.len()), |pace| pace.of_rest(open.len()));
             let mut lost = None;
-            for result in self.unless_cancelled(self.ask_each(open, &call)).await? {
+            for result in self.unless_cancelled(self.ask_each(open, &pace, &call)).await? {
                 match result {
-                    Ok(answers) => answered.extend(answers.into_iter().map(|answer| (answer.0.key(), answer))),
+                    Ok(more) => answers.extend(more),
                     Err(error) if error.is_loss() => lost = Some(error),
                     Err(error) => return Err(error),
                 }
             }
             match lost {
                 // Whoever may hold the blocks by now would say nothing else.
-                None => return self.covering(answered.into_values().collect()),
+                None => return self.covering(answers),
                 // Workers that go together, with their rack for instance, are one loss.
                 Some(error) => n_losses = lost_once_more(n_losses, error)?,
             }
@@ -91,7 +109,8 @@ impl Holders {
 
     /// The answers, which must be about every block once: what was left out or counted twice would change the result in silence.
     fn covering<A>(&self, answers: Vec<Answer<A>>) -> Result<Vec<Answer<A>>, FleetError> {
-        let mut blocks: Vec<BlockId> = answers.iter().flat_map(|(holder, _)| holder.blocks.iter().copied()).collect();
+        let holders = answers.iter().flat_map(Answer::holders);
+        let mut blocks: Vec<BlockId> = holders.flat_map(|holder| holder.blocks.iter().copied()).collect();
         blocks.sort_unstable();
         match blocks == self.data_set.placed.manifest().blocks() {
             true => Ok(answers),
@@ -104,17 +123,25 @@ impl Holders {
     async fn ask_each<A>(
         &self,
         holders: Vec<Arc<Holder>>,
+        pace: &Pace,
         call: &impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Vec<Result<Vec<Answer<A>>, FleetError>> {
-        let pace = &Pace::of(&holders);
-        let asked = holders.into_iter().map(|holder| async move {
-            tokio::select! {
-                answer = ask(&holder, || call(holder.member.shards(), &holder)) => {
-                    let answer = answer?;
-                    pace.has_answered(&holder);
-                    Ok(vec![(holder, answer)])
+        // A worker may be several holders, and answers for one after the other.
+        let mut blocks_of_worker: HashMap<String, usize> = HashMap::new();
+        for holder in &holders {
+            *blocks_of_worker.entry(holder.member.id.clone()).or_default() += holder.blocks.len();
+        }
+        let asked = holders.into_iter().map(|holder| {
+            let n_blocks = blocks_of_worker[&holder.member.id];
+            async move {
+                tokio::select! {
+                    answer = ask(&holder, || call(holder.member.shards(), &holder)) => {
+                        let answer = answer?;
+                        pace.has_answered(n_blocks);
+                        Ok(vec![Answer::own(holder, answer)])
+                    }
+                    answers = self.overtake(&holder, pace.until_slow(n_blocks), call) => Ok(answers),
                 }
-                answers = self.overtake(&holder, pace, call) => Ok(answers),
             }
         });
         futures::future::join_all(asked).await
@@ -125,16 +152,17 @@ impl Holders {
     async fn overtake<A>(
         &self,
         slow: &Arc<Holder>,
-        pace: &Pace,
+        until_slow: impl Future<Output = ()>,
         call: &impl Fn(Shards, &Arc<Holder>) -> Call<'static, A>,
     ) -> Vec<Answer<A>> {
-        pace.until_slow(slow).await;
+        until_slow.await;
         if let Some(copies) = self.data_set.placed.copy(slow).await {
             let asked = copies.holders().iter().map(|copy| ask(copy, || call(copy.member.shards(), copy)));
             match futures::future::try_join_all(asked).await {
                 Ok(answers) if copies.holders().iter().all(|copy| !copy.member.is_gone()) => {
                     let holders = self.data_set.placed.take_place(copies, slow);
-                    return holders.into_iter().zip(answers).collect();
+                    let answers = holders.into_iter().zip(answers);
+                    return answers.map(|(holder, answer)| Answer::own(holder, answer)).collect();
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -156,7 +184,7 @@ impl Holders {
             loop {
                 let holder = self.data_set.placed.holder_of(block, &self.cancelled).await?;
                 match self.unless_cancelled(ask(&holder, || call(holder.member.shards(), &holder))).await? {
-                    Ok(answer) => return Ok((holder, answer)),
+                    Ok(answer) => return Ok(Answer::own(holder, answer)),
                     Err(error) if error.is_loss() => n_losses = lost_once_more(n_losses, error)?,
                     Err(error) => return Err(error),
                 }
@@ -202,10 +230,10 @@ where
     T: Merge + TryFrom<A, Error = WireError>,
 {
     let mut merged: Option<T> = None;
-    for (holder, answer) in answers {
-        let answer = T::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+    for Answer { by, answer, .. } in answers {
+        let answer = T::try_from(answer).map_err(|error| impossible(&by.member, error))?;
         if !fits(&answer) {
-            return Err(impossible(&holder.member, "it has another shape than the question"));
+            return Err(impossible(&by.member, "it has another shape than the question"));
         }
         match &mut merged {
             None => merged = Some(answer),

@@ -1,7 +1,8 @@
 //! The prepared rows of a run on the fleet: one call a worker, one merge.
 
+use crate::groups::{Answer, Merged};
 use crate::holder::{Call, Holder};
-use crate::holders::{Answer, Holders, impossible, merge};
+use crate::holders::{Holders, impossible, merge};
 use crate::members::Shards;
 use crate::run::Run;
 use shoal_clustering::silhouette::SimplifiedSilhouettes;
@@ -10,13 +11,14 @@ use shoal_clustering::{
     Spread,
 };
 use shoal_domain::{BlockId, Centroids, Merge};
-use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, picked_from};
+use shoal_wire::convert::{f32s_to_bytes, i128s_to_bytes, partials_from, picked_from};
 use shoal_wire::proto::{
-    AssignRequest, DistanceSumsRequest, DrawRequest, FarthestRequest, MoversRequest, PickedResponse, QueryRowsRequest,
-    SimplifiedSilhouettesRequest, SpreadRequest,
+    self, AssignMergedRequest, AssignMergedResponse, AssignRequest, AssignResponse, DistanceSumsRequest, DrawRequest,
+    FarthestRequest, MoversRequest, Peer, PickedResponse, QueryRowsRequest, SimplifiedSilhouettesRequest,
+    SpreadRequest,
 };
 use std::sync::Arc;
-use tonic::Response;
+use tonic::{Response, Status};
 
 pub(crate) struct FleetShard {
     workers: Holders,
@@ -59,6 +61,29 @@ impl FleetShard {
         })
     }
 
+    /// A pass over the rows of some holders, by a call to the first of them.
+    fn assign_merged(&self, group: &[Arc<Holder>], sets: &[proto::Centroids]) -> Call<'static, Merged<AssignResponse>> {
+        let Some((first, others)) = group.split_first() else {
+            return Box::pin(async { Err(Status::internal("nobody is asked")) });
+        };
+        let ready: Vec<_> =
+            group.iter().map(|holder| self.run.clone().make_ready(holder.member.shards(), holder.clone())).collect();
+        let peer = |holder: &Arc<Holder>| Peer {
+            address: holder.member.worker.address.clone(),
+            run: self.run.name_on(holder),
+            n_blocks: holder.blocks.len() as u64,
+        };
+        let Peer { run, n_blocks, .. } = peer(first);
+        let others = others.iter().map(peer).collect();
+        let request = AssignMergedRequest { sets: sets.to_vec(), run, n_blocks, others };
+        let mut worker = first.member.shards();
+        Box::pin(async move {
+            futures::future::try_join_all(ready).await?;
+            let AssignMergedResponse { partials, unanswered } = worker.assign_merged(request).await?.into_inner();
+            Ok(Response::new((AssignResponse { partials }, unanswered)))
+        })
+    }
+
     /// Merges draws; `wanted` are rows and clusters of each question.
     fn merge_picked(
         &self,
@@ -66,12 +91,12 @@ impl FleetShard {
         wanted: &[(usize, usize)],
     ) -> Result<Vec<Picked>, ClusteringError> {
         let mut lists = Vec::new();
-        for (holder, answer) in answers {
+        for Answer { by, answer, .. } in answers {
             let picked = answer.picked.into_iter().zip(wanted);
             let picked =
                 picked.map(|(picked, (n, n_clusters))| picked_from(picked, *n, self.n_features(), *n_clusters));
             let picked = picked.collect::<Result<Vec<_>, _>>();
-            lists.push((holder.clone(), picked.map_err(|error| impossible(&holder.member, error))?));
+            lists.push((by.clone(), picked.map_err(|error| impossible(&by.member, error))?));
         }
         merge_lists(lists, wanted.len())
     }
@@ -88,7 +113,7 @@ impl FleetShard {
 }
 
 /// Merges lists of answers item by item: item i of every worker belongs to question i.
-fn merge_lists<T: Merge>(lists: Vec<Answer<Vec<T>>>, n: usize) -> Result<Vec<T>, ClusteringError> {
+fn merge_lists<T: Merge>(lists: Vec<(Arc<Holder>, Vec<T>)>, n: usize) -> Result<Vec<T>, ClusteringError> {
     let mut merged: Vec<T> = Vec::new();
     for (holder, list) in lists {
         if list.len() != n {
@@ -119,22 +144,18 @@ impl Shard for FleetShard {
     }
 
     fn assign(&self, sets: &[Centroids]) -> Result<Vec<Partial>, ClusteringError> {
-        let request = AssignRequest { sets: sets.iter().map(Into::into).collect(), ..Default::default() };
-        let answers = self.ask_all(|mut worker, run| {
-            let request = AssignRequest { run, ..request.clone() };
-            Box::pin(async move { worker.assign(request).await })
-        })?;
+        let messages: Vec<_> = sets.iter().map(Into::into).collect();
+        let call = |worker: Shards, holder: &Arc<Holder>| {
+            self.call_when_ready(worker, holder, &|mut worker: Shards, run| {
+                let request = AssignRequest { run, sets: messages.clone() };
+                Box::pin(async move { worker.assign(request).await })
+            })
+        };
+        let answers = self.workers.ask_all_in_groups(call, &|group| self.assign_merged(group, &messages))?;
         let mut lists = Vec::new();
-        for (holder, answer) in answers {
-            let partials = answer.partials.into_iter().map(TryInto::try_into).collect::<Result<Vec<Partial>, _>>();
-            let partials = partials.map_err(|error| impossible(&holder.member, error))?;
-            let fits = |(partial, set): (&Partial, &Centroids)| {
-                partial.n_clusters() == set.n_clusters() && partial.n_features() == set.n_features()
-            };
-            if !partials.iter().zip(sets).all(fits) {
-                return Err(impossible(&holder.member, "its partial has another shape than the centroids"));
-            }
-            lists.push((holder, partials));
+        for Answer { by, answer, .. } in answers {
+            let partials = partials_from(answer.partials, sets).map_err(|error| impossible(&by.member, error))?;
+            lists.push((by, partials));
         }
         merge_lists(lists, sets.len())
     }
@@ -146,12 +167,12 @@ impl Shard for FleetShard {
             Box::pin(async move { worker.weigh(request).await })
         })?;
         let mut lists = Vec::new();
-        for (holder, answer) in answers {
-            let weights = Vec::<ClusterWeights>::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+        for Answer { by, answer, .. } in answers {
+            let weights = Vec::<ClusterWeights>::try_from(answer).map_err(|error| impossible(&by.member, error))?;
             if !weights.iter().zip(sets).all(|(weights, set)| weights.0.len() == set.n_clusters()) {
-                return Err(impossible(&holder.member, "its weights are not as many as the centroids"));
+                return Err(impossible(&by.member, "its weights are not as many as the centroids"));
             }
-            lists.push((holder, weights));
+            lists.push((by, weights));
         }
         merge_lists(lists, sets.len())
     }
@@ -212,16 +233,16 @@ impl Shard for FleetShard {
 
     fn query_rows(&self, block: BlockId, centroids: &Centroids) -> Result<QueryRows, ClusteringError> {
         let request = QueryRowsRequest { block: block.0, centroids: Some(centroids.into()), ..Default::default() };
-        let (holder, answer) = self.workers.ask_holder_of(block, |worker, holder| {
+        let Answer { by, answer, .. } = self.workers.ask_holder_of(block, |worker, holder| {
             self.call_when_ready(worker, holder, &|mut worker: Shards, run| {
                 let request = QueryRowsRequest { run, ..request.clone() };
                 Box::pin(async move { worker.query_rows(request).await })
             })
         })?;
-        let rows = QueryRows::try_from(answer).map_err(|error| impossible(&holder.member, error))?;
+        let rows = QueryRows::try_from(answer).map_err(|error| impossible(&by.member, error))?;
         let is_known = |cluster: &u32| (*cluster as usize) < centroids.n_clusters();
         if rows.values.len() != rows.clusters.len() * self.n_features() || !rows.clusters.iter().all(is_known) {
-            return Err(impossible(&holder.member, "its rows and their clusters do not belong together"));
+            return Err(impossible(&by.member, "its rows and their clusters do not belong together"));
         }
         Ok(rows)
     }

@@ -25,6 +25,11 @@ impl Stamp {
         Self(epoch.into())
     }
 
+    /// For calls that are made in the place of whoever sent this one.
+    pub fn of(metadata: &MetadataMap) -> Result<Self, Status> {
+        Ok(Self::new(epoch_of(metadata)?))
+    }
+
     /// A connection with it.
     pub fn on(self, channel: Channel) -> WorkerChannel {
         InterceptedService::new(channel, self)

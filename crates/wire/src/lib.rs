@@ -11,6 +11,7 @@ pub mod flight;
 pub mod ids;
 pub mod labels;
 pub mod limits;
+pub mod pace;
 pub mod status;
 pub mod tls;
 pub mod uncut;

@@ -11,6 +11,7 @@ mod budget;
 mod computing;
 mod flight;
 mod membership;
+mod peers;
 mod service;
 mod store;
 
@@ -57,7 +58,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkerError> {
     let store = Arc::new(store::Store::new(machine, identity.memory_bytes));
-    let shards = ShardsServer::new(service::ShardService::new(store.clone()))
+    let shards = ShardsServer::new(service::ShardService::new(store.clone(), peers::Peers::new(identity.tls.clone())))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let flight = FlightServiceServer::new(flight::BlockFlight::new(store.clone()))

@@ -1,13 +1,16 @@
 //! The gRPC face of a worker: message in, question, answer, message out.
 
+use crate::peers::{Peers, merged};
 use crate::store::{DataSet, Store};
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use shoal_clustering::{ClusteringError, Draw, PairQuestion, Picked, QueryRows, Rows, Sample, Shard};
+use futures::{FutureExt, StreamExt};
+use shoal_clustering::{ClusteringError, Draw, PairQuestion, Partial, Picked, QueryRows, Rows, Sample, Shard};
 use shoal_domain::{BlockId, Centroids, Preparation};
 use shoal_stats::DigitQuery;
 use shoal_wire::convert::{WireError, f32s_from_bytes, i128s_from_bytes, picked_to, required};
+use shoal_wire::epoch::Stamp;
 use shoal_wire::limits::{MAX_DIGIT_QUERIES, MAX_DISTANCE_SUMS, MAX_DRAWN_ROWS};
+use shoal_wire::pace::Pace;
 use shoal_wire::proto::shards_server::Shards;
 use shoal_wire::proto::{self, PickedResponse};
 use shoal_wire::status::ToStatus;
@@ -21,11 +24,12 @@ type Answer<T> = Result<Response<T>, Status>;
 
 pub(crate) struct ShardService {
     store: Arc<Store>,
+    peers: Peers,
 }
 
 impl ShardService {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<Store>, peers: Peers) -> Self {
+        Self { store, peers }
     }
 
     /// Asks the raw blocks of a data set.
@@ -53,6 +57,12 @@ impl ShardService {
         self.store.computing.run(move || ask(run.shard.as_ref())).await
     }
 
+    /// A Lloyd pass over the rows of a run.
+    async fn pass(&self, run: &str, sets: Vec<Centroids>) -> Result<Vec<Partial>, Status> {
+        let held = sets.clone();
+        self.ask_shard(run, &held.iter().collect::<Vec<_>>(), move |shard| shard.assign(&sets)).await
+    }
+
     /// The preparation of a data set, which must have its columns.
     fn preparation_of(&self, name: &str, message: Option<proto::Preparation>) -> Result<Preparation, Status> {
         let (preparation, data_set) = (preparation(message)?, self.store.data_set(name)?);
@@ -69,6 +79,10 @@ fn invalid(error: WireError) -> Status {
 
 fn centroids(message: Option<proto::Centroids>) -> Result<Centroids, Status> {
     proto::Centroids::required(message).map_err(invalid)
+}
+
+fn centroid_sets(messages: Vec<proto::Centroids>) -> Result<Vec<Centroids>, Status> {
+    messages.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(invalid)
 }
 
 pub(crate) fn preparation(message: Option<proto::Preparation>) -> Result<Preparation, Status> {
@@ -159,18 +173,29 @@ impl Shards for ShardService {
 
     async fn assign(&self, request: Request<proto::AssignRequest>) -> Answer<proto::AssignResponse> {
         let request = request.into_inner();
-        let sets = request.sets.into_iter().map(TryInto::try_into);
-        let sets: Vec<Centroids> = sets.collect::<Result<_, _>>().map_err(invalid)?;
-        let held = sets.clone();
-        let partials =
-            self.ask_shard(&request.run, &held.iter().collect::<Vec<_>>(), move |shard| shard.assign(&sets)).await?;
+        let partials = self.pass(&request.run, centroid_sets(request.sets)?).await?;
         Ok(Response::new(proto::AssignResponse { partials: partials.iter().map(Into::into).collect() }))
+    }
+
+    async fn assign_merged(&self, request: Request<proto::AssignMergedRequest>) -> Answer<proto::AssignMergedResponse> {
+        let stamp = Stamp::of(request.metadata())?;
+        let proto::AssignMergedRequest { sets, run, n_blocks, others } = request.into_inner();
+        let pace = Pace::of(others.len() + 1);
+        let own_sets = centroid_sets(sets.clone())?;
+        let own = async {
+            let partials = self.pass(&run, own_sets.clone()).await?;
+            pace.has_answered(n_blocks as usize);
+            Ok::<_, Status>(partials)
+        };
+        let asked = self.peers.assign(&sets, others, &stamp, &pace);
+        let (own, others) = tokio::try_join!(own, asked.map(Ok))?;
+        let merged = move || merged(own, others, &own_sets);
+        Ok(Response::new(self.store.computing.run(merged).await?))
     }
 
     async fn weigh(&self, request: Request<proto::AssignRequest>) -> Answer<proto::WeighResponse> {
         let request = request.into_inner();
-        let sets = request.sets.into_iter().map(TryInto::try_into);
-        let sets: Vec<Centroids> = sets.collect::<Result<_, _>>().map_err(invalid)?;
+        let sets = centroid_sets(request.sets)?;
         let held = sets.clone();
         let weights =
             self.ask_shard(&request.run, &held.iter().collect::<Vec<_>>(), move |shard| shard.weigh(&sets)).await?;
@@ -229,6 +254,9 @@ impl Shards for ShardService {
     ) -> Answer<proto::SimplifiedSilhouettesResponse> {
         let request = request.into_inner();
         let centroids = centroids(request.centroids)?;
+        if centroids.n_clusters() < 2 {
+            return Err(Status::invalid_argument("centroids: a silhouette takes at least two"));
+        }
         let ask = {
             let centroids = centroids.clone();
             move |shard: &dyn Shard| shard.simplified_silhouettes(&centroids)

@@ -8,7 +8,7 @@ use shoal_clustering::{
     ClusterWeights, Description, DistanceSums, Partial, Picked, PickedRow, Profile, ProfiledBlock, QueryRows, Spread,
     Unusable,
 };
-use shoal_domain::BlockId;
+use shoal_domain::{BlockId, Centroids};
 use shoal_stats::{ColumnMoments, DIGIT_BUCKETS, DigitCounts, ExactSum};
 
 impl From<&ExactSum> for proto::ExactSum {
@@ -70,6 +70,18 @@ impl TryFrom<proto::Partial> for Partial {
         let inertia = required("partial.inertia", partial.inertia)?.try_into()?;
         Ok(Self { counts: partial.counts, weights, sums, inertia })
     }
+}
+
+/// The partials of a pass over these sets, each of its set's shape.
+pub fn partials_from(partials: Vec<proto::Partial>, sets: &[Centroids]) -> Result<Vec<Partial>, WireError> {
+    let partials = partials.into_iter().map(TryInto::try_into).collect::<Result<Vec<Partial>, _>>()?;
+    let fits = |(partial, set): (&Partial, &Centroids)| {
+        partial.n_clusters() == set.n_clusters() && partial.n_features() == set.n_features()
+    };
+    if partials.len() != sets.len() || !partials.iter().zip(sets).all(fits) {
+        return Err(WireError::Invalid { field: "partials", reason: "have another shape than the centroids" });
+    }
+    Ok(partials)
 }
 
 /// The rows of a draw as a message.

@@ -8,7 +8,7 @@ mod questions;
 use shoal_domain::DomainError;
 use thiserror::Error;
 
-pub use answers::{picked_from, picked_to};
+pub use answers::{partials_from, picked_from, picked_to};
 pub use questions::{f32s_from_bytes, f32s_to_bytes, i128s_from_bytes, i128s_to_bytes};
 
 /// Why a message is not a value.

@@ -1506,6 +1506,39 @@ pub struct AssignResponse {
     #[prost(message, repeated, tag = "1")]
     pub partials: ::prost::alloc::vec::Vec<Partial>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AssignMergedRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub sets: ::prost::alloc::vec::Vec<Centroids>,
+    /// The run of the worker that is asked, and how many blocks it has.
+    #[prost(string, tag = "2")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub n_blocks: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub others: ::prost::alloc::vec::Vec<Peer>,
+}
+/// A worker that is asked by another one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Peer {
+    /// Its URL.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// What it knows the rows by.
+    #[prost(string, tag = "2")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub n_blocks: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AssignMergedResponse {
+    /// Merged from all that have answered, the worker that was asked among them.
+    #[prost(message, repeated, tag = "1")]
+    pub partials: ::prost::alloc::vec::Vec<Partial>,
+    /// Places in `others` of those that have not.
+    #[prost(uint32, repeated, tag = "2")]
+    pub unanswered: ::prost::alloc::vec::Vec<u32>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WeighResponse {
     /// n_clusters integers for each set, in units of the weight grid.
@@ -2500,6 +2533,31 @@ pub mod shards_client {
             req.extensions_mut().insert(GrpcMethod::new("shoal.v1.Shards", "Assign"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same for this worker's rows and for those of others, which it asks in the place of the coordinator.
+        pub async fn assign_merged(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AssignMergedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AssignMergedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/shoal.v1.Shards/AssignMerged",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("shoal.v1.Shards", "AssignMerged"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The weight of the rows nearest to each centroid, for several sets.
         pub async fn weigh(
             &mut self,
@@ -2736,6 +2794,14 @@ pub mod shards_server {
             &self,
             request: tonic::Request<super::AssignRequest>,
         ) -> std::result::Result<tonic::Response<super::AssignResponse>, tonic::Status>;
+        /// The same for this worker's rows and for those of others, which it asks in the place of the coordinator.
+        async fn assign_merged(
+            &self,
+            request: tonic::Request<super::AssignMergedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AssignMergedResponse>,
+            tonic::Status,
+        >;
         /// The weight of the rows nearest to each centroid, for several sets.
         async fn weigh(
             &self,
@@ -3198,6 +3264,51 @@ pub mod shards_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AssignSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/shoal.v1.Shards/AssignMerged" => {
+                    #[allow(non_camel_case_types)]
+                    struct AssignMergedSvc<T: Shards>(pub Arc<T>);
+                    impl<
+                        T: Shards,
+                    > tonic::server::UnaryService<super::AssignMergedRequest>
+                    for AssignMergedSvc<T> {
+                        type Response = super::AssignMergedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AssignMergedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shards>::assign_merged(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AssignMergedSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
