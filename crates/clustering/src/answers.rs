@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 /// A row that was drawn or looked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PickedRow {
-    /// Its place: rows with a smaller number come first.
+    /// Its place: rows with a smaller number come first. Of a draw it is the time of arrival; of the farthest rows, minus their
+    /// squared distance; of movers, minus what the move gains in inertia, both in squared prepared units times weight.
     pub order: f64,
     /// Its number in the data set, which settles ties.
     pub row: u64,
@@ -93,13 +94,13 @@ impl Merge for Picked {
 /// Distances of the rows of each cluster to a point of it.
 #[derive(Debug, Clone)]
 pub struct Spread {
-    /// Rows of each cluster.
+    /// Rows of each cluster, n_clusters.
     pub counts: Vec<u64>,
     /// Sum of each cluster's rows without their weights, in units of the grid, n_clusters x n_features.
     pub sums: Vec<i128>,
-    /// Sum of distances, one a cluster.
+    /// Sum of distances in prepared units, n_clusters.
     pub distances: Vec<ExactSum>,
-    /// Sum of squared distances, one a cluster.
+    /// Sum of squared distances, n_clusters.
     pub squares: Vec<ExactSum>,
 }
 
@@ -151,7 +152,7 @@ impl Merge for DistanceSums {
 pub struct PairQuestion {
     /// Rows belong to the nearest of these.
     pub centroids: Centroids,
-    /// Mean squared distance of each cluster's rows to its centroid; 0 where there are none. Decides which distances are
+    /// Mean squared distance of each cluster's rows to its centroid, n_clusters; 0 where there are none. Decides which distances are
     /// computed fast and which with care, so it has to be the same wherever a pair is computed.
     pub mean_squares: Vec<f64>,
     /// Sums are in this power of two of prepared units.
@@ -163,18 +164,18 @@ pub struct PairQuestion {
 pub struct QueryRows {
     /// n_rows x n_features, row-major.
     pub values: Vec<f32>,
-    /// The cluster of each row.
+    /// The cluster of each row, n_rows.
     pub clusters: Vec<u32>,
 }
 
 /// Labels and distances of the rows of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockLabels {
-    /// The nearest centroid of each row, the lowest one on ties.
+    /// The nearest centroid of each of n_rows rows, the lowest one on ties.
     pub labels: Vec<u32>,
-    /// Its distance in prepared units.
+    /// Its Euclidean distance in prepared units, n_rows.
     pub distances: Vec<f64>,
-    /// Which rows of the raw block these are, when some were dropped.
+    /// Which rows of the raw block these are, n_rows in ascending order, when some were dropped.
     pub kept: Option<Vec<u32>>,
 }
 

@@ -34,28 +34,24 @@ pub(crate) fn dispersion(
         return Ok(Dispersion { davies_bouldin: None, calinski_harabasz: None });
     }
     Ok(Dispersion {
-        davies_bouldin: Some(davies_bouldin(&spread, &means, &used)),
+        davies_bouldin: davies_bouldin(&spread, &means, &used),
         calinski_harabasz: calinski_harabasz(&spread, &means, &used),
     })
 }
 
-/// The mean over clusters of the worst `(s_i + s_j) / distance(i, j)`, s being the mean distance to the cluster's mean.
-fn davies_bouldin(spread: &Spread, means: &Centroids, used: &[usize]) -> f64 {
+/// The mean over clusters of the worst `(s_i + s_j) / distance(i, j)`, s being the mean distance to the cluster's mean. Undefined
+/// where two clusters with any spread have their means in one place.
+fn davies_bouldin(spread: &Spread, means: &Centroids, used: &[usize]) -> Option<f64> {
     let within = |cluster: usize| spread.distances[cluster].value() / spread.counts[cluster] as f64;
     let ratio = |i: usize, j: usize| {
         let between = squared_distance(means.row(i), means.row(j)).sqrt();
-        // Two means in one place: not apart at all, unless neither has any spread.
         let both = within(i) + within(j);
-        if between > 0.0 {
-            both / between
-        } else if both > 0.0 {
-            f64::MAX
-        } else {
-            0.0
-        }
+        // Without any spread they are as compact as they can be, wherever they are.
+        if both > 0.0 { both / between } else { 0.0 }
     };
     let worst = |i: usize| used.iter().filter(|j| **j != i).map(|j| ratio(i, *j)).fold(0.0, f64::max);
-    used.iter().map(|i| worst(*i)).sum::<f64>() / used.len() as f64
+    let mean = used.iter().map(|i| worst(*i)).sum::<f64>() / used.len() as f64;
+    mean.is_finite().then_some(mean)
 }
 
 /// `(B / (k - 1)) / (W / (n - k))` of the sums of squares between and within clusters.
@@ -67,8 +63,8 @@ fn calinski_harabasz(spread: &Spread, means: &Centroids, used: &[usize]) -> Opti
         overall.iter_mut().zip(means.row(*cluster)).for_each(|(sum, value)| *sum += share * f64::from(*value));
     }
     let square_to_overall = |cluster: usize| {
-        let squares = means.row(cluster).iter().zip(&overall).map(|(value, mean)| (f64::from(*value) - mean).powi(2));
-        squares.sum::<f64>()
+        let differences = means.row(cluster).iter().zip(&overall).map(|(value, mean)| f64::from(*value) - mean);
+        differences.map(|difference| difference * difference).sum::<f64>()
     };
     let between: f64 = used.iter().map(|cluster| spread.counts[*cluster] as f64 * square_to_overall(*cluster)).sum();
     let within: f64 = used.iter().map(|cluster| spread.squares[*cluster].value()).sum();

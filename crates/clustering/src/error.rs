@@ -59,6 +59,16 @@ pub enum ClusteringError {
         /// The column's name.
         column: String,
     },
+    /// A value is none that the preparation was fitted for.
+    #[error("row {row}, column `{column}`: {value} is not within what the preparation was fitted on")]
+    NotPrepared {
+        /// The row, counted from 1.
+        row: u64,
+        /// The column's name.
+        column: String,
+        /// The value, NaN where it is missing.
+        value: f64,
+    },
     /// A value has no logarithm.
     #[error("row {row}, column `{column}`: {value} has no log1p; values must be greater than -1")]
     Log1p {
@@ -136,6 +146,7 @@ impl ClusteringError {
             | Self::WeightLost { .. }
             | Self::Outlier { .. }
             | Self::Missing { .. }
+            | Self::NotPrepared { .. }
             | Self::Log1p { .. }
             | Self::EmptyColumn { .. }
             | Self::TooLarge { .. }

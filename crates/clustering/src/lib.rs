@@ -19,6 +19,7 @@ mod questions;
 mod sample;
 mod segmentation;
 mod segments;
+mod streams;
 mod sweep;
 
 pub mod cpu;

@@ -36,7 +36,8 @@ impl Journey {
     pub fn move_to(&mut self, centroids: &Centroids) {
         let mut longest = [0.0f64; 2];
         for (new, old) in centroids.rows().zip(self.centroids.rows()) {
-            let square: f64 = new.iter().zip(old).map(|(new, old)| (f64::from(*new) - f64::from(*old)).powi(2)).sum();
+            let differences = new.iter().zip(old).map(|(new, old)| f64::from(*new) - f64::from(*old));
+            let square: f64 = differences.map(|difference| difference * difference).sum();
             let way = square.sqrt();
             if way > longest[0] {
                 longest = [way, longest[0]];
@@ -52,7 +53,7 @@ impl Journey {
     /// compared with, `tie` being a difference of distances that float64 may not see ([`tie`]).
     pub fn way(&self, tie: f64) -> Way {
         let here = (self.travelled * (1.0 - SLACK)) as f32;
-        Way { from: here, to: ((self.travelled + tie) * (1.0 + SLACK)) as f32 }
+        Way { floor: here, ceiling: ((self.travelled + tie) * (1.0 + SLACK)) as f32 }
     }
 }
 
@@ -60,16 +61,16 @@ impl Journey {
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
     /// Where the mark of a row is counted from.
-    pub from: f32,
+    pub floor: f32,
     /// A row is certain of its label while its mark is greater.
-    pub to: f32,
+    pub ceiling: f32,
 }
 
 impl Way {
     /// The mark of a row that is ahead so much: not a number, and so never greater, where the bound is none.
     #[inline(always)]
     pub fn mark(self, ahead: f32) -> f32 {
-        (ahead + self.from) * (1.0 - SLACK as f32)
+        (ahead + self.floor) * (1.0 - SLACK as f32)
     }
 }
 

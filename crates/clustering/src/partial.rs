@@ -13,7 +13,7 @@ pub struct Partial {
     pub weights: Vec<i128>,
     /// Weighted sum of each cluster's rows in units of the grid, n_clusters x n_features.
     pub sums: Vec<i128>,
-    /// Sum of weight x squared distance to the nearest centroid.
+    /// Sum of weight x squared distance to the nearest centroid, in squared prepared units.
     pub inertia: ExactSum,
 }
 

@@ -6,7 +6,7 @@ use crate::notes::{dominance_notes, fill_notes, outlier_notes, weight_notes};
 use crate::questions::Rows;
 use shoal_domain::job::{Missing, PrepareSpec, Scale};
 use shoal_domain::prepare::{GRID_BITS, WEIGHT_BITS};
-use shoal_domain::{BLOCK_ROWS, Block, ColumnPreparation, Preparation, RawBlock, Transform};
+use shoal_domain::{BLOCK_ROWS, Block, ColumnPreparation, DomainError, Preparation, RawBlock, Transform};
 use shoal_stats::{ColumnMoments, DigitCounts, DigitQuery, QuantileSearch};
 
 // A float64 adds the grid values of one block without rounding; the CPU engine relies on it.
@@ -115,7 +115,7 @@ pub struct Fitted {
     pub n_samples: u64,
     /// Rows that `drop` takes out.
     pub n_dropped: u64,
-    /// Variance of each prepared column (population).
+    /// Variance of each prepared column (population), n_features.
     pub variances: Vec<f64>,
     /// Whether a column has no negative value, so that a multiple of its mean means something.
     pub is_non_negative: Vec<bool>,
@@ -127,6 +127,11 @@ pub struct Fitted {
 
 /// Fits the preparation that `spec` asks for. Reads the rows once, again for `log1p` and for dropped rows, and six more
 /// times for medians and quartiles, which are exact.
+///
+/// # Errors
+///
+/// No rows, or none left; a value that is missing or has no logarithm, by row and column; a column whose values float32 cannot
+/// hold; weights that cannot be added exactly.
 pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, ClusteringError> {
     let names = rows.features().as_slice();
     let as_is = rows.profile(&Reading::AS_IS)?;
@@ -158,7 +163,7 @@ pub fn fit_preparation(rows: &dyn Rows, spec: &PrepareSpec) -> Result<Fitted, Cl
     let mut notes = fill_notes(spec.missing, &raw, names);
     let bounds: Vec<f64> =
         moments.iter().zip(&scaling).map(|(moments, (shift, scale))| bound(moments, *shift, *scale)).collect();
-    check_range(&bounds, &moments, names)?;
+    check_range(&bounds, &moments, reading.transform == Transform::Log1p, names)?;
     notes.extend(match spec.scale {
         Scale::Robust => outlier_notes(&bounds, &spreads, names)?,
         _ => dominance_notes(&moments, names),
@@ -288,11 +293,18 @@ fn bound(moments: &ColumnMoments, shift: f64, scale: f64) -> f64 {
 }
 
 /// Refuses what float32 squares cannot hold.
-fn check_range(bounds: &[f64], moments: &[ColumnMoments], names: &[String]) -> Result<(), ClusteringError> {
+fn check_range(
+    bounds: &[f64],
+    moments: &[ColumnMoments],
+    log1p: bool,
+    names: &[String],
+) -> Result<(), ClusteringError> {
     let largest = bounds.iter().copied().fold(0.0, f64::max);
     let bound_max = libm::sqrt(f64::from(f32::MAX) / 16.0 / bounds.len() as f64);
     for ((bound, moments), name) in bounds.iter().zip(moments).zip(names) {
-        if !(moments.mean.is_finite() && moments.m2.is_finite() && *bound <= bound_max) {
+        // Logarithms are small whatever they are of; raw values are summed, too, to describe segments.
+        let raw_is_huge = log1p && moments.max > RAW_LOG1P_MAX;
+        if !(moments.mean.is_finite() && moments.m2.is_finite() && *bound <= bound_max) || raw_is_huge {
             return Err(ClusteringError::TooLarge { column: name.clone(), bound: *bound });
         }
         let too_small = *bound < libm::ldexp(1.0, -100) || largest < libm::ldexp(1.0, -39);
@@ -303,21 +315,40 @@ fn check_range(bounds: &[f64], moments: &[ColumnMoments], names: &[String]) -> R
     Ok(())
 }
 
+/// Raw values up to 1e299, a block of which can be added.
+const RAW_LOG1P_MAX: f64 = 690.0;
+
 /// The smallest e with 2^e > value.
 fn power_above(value: f64) -> i32 {
     libm::frexp(value).1
 }
 
-/// Prepares a block.
+/// Prepares a block: n_rows x n_features values on the grid, without the rows that are dropped.
+///
+/// # Errors
+///
+/// [`ClusteringError::NotPrepared`] names a value that the preparation was not fitted for: a missing one where none was, or one far
+/// outside of what there was. The rows that it was fitted on have none.
 pub fn prepare_block(preparation: &Preparation, raw: &RawBlock) -> Result<Block, ClusteringError> {
     let kept = kept_rows(raw, preparation.drop_missing);
     let n_features = preparation.n_features();
     let row_idxs: Vec<u32> = (0..raw.n_rows() as u32).filter(|row| kept[*row as usize]).collect();
     let mut values = vec![0.0; row_idxs.len() * n_features];
+    if raw.columns().len() != n_features {
+        let (n_values, n_rows) = (raw.columns().len() * raw.n_rows(), raw.n_rows());
+        return Err(DomainError::Shape { what: "raw block", n_values, n_rows, n_features }.into());
+    }
     for (column, (preparation, raw_values)) in preparation.columns.iter().zip(raw.columns()).enumerate() {
+        let bound = preparation.bound();
         for (target, row) in values.chunks_exact_mut(n_features).zip(&row_idxs) {
             let value = raw_values[*row as usize];
-            target[column] = preparation.apply(if value.is_nan() { preparation.fill.unwrap_or(value) } else { value });
+            let prepared = preparation.apply(if value.is_nan() { preparation.fill.unwrap_or(value) } else { value });
+            // Sums of what is on the grid are exact; beyond its bound they would be wrong.
+            if prepared.is_nan() || f64::from(prepared.abs()) > bound {
+                let (row, column) = (raw.id().first_row() + u64::from(*row) + 1, preparation.feature.clone());
+                return Err(ClusteringError::NotPrepared { row, column, value });
+            }
+            target[column] = prepared;
         }
     }
     let weights = raw.weights().zip(preparation.weight_exponent).map(|(weights, exponent)| {

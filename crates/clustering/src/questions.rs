@@ -52,7 +52,7 @@ pub trait Shard: Send + Sync {
     /// Draws rows at random: one answer a draw.
     fn draw(&self, draws: &[Draw]) -> Result<Vec<Picked>, ClusteringError>;
 
-    /// The `n` rows that are farthest from their centroid, the farthest first.
+    /// The `n` rows that are farthest from their centroid, the farthest first, without those that have no weight or lie on it.
     fn farthest(&self, centroids: &Centroids, n: usize) -> Result<Picked, ClusteringError>;
 
     /// The `n` rows whose move to another cluster would lower the inertia most, the largest gain first (`order` is the

@@ -11,7 +11,7 @@ use crate::segments::segments;
 use crate::silhouette::{Mode, SilhouetteScore, silhouette};
 use shoal_domain::job::{Algorithm, JobSpec, KMeansSpec, PrepareSpec, Silhouette, ValidateSpec};
 use shoal_domain::model::{Model, Scores};
-use shoal_domain::{Centroids, Preparation};
+use shoal_domain::{Centroids, ColumnPreparation, Preparation};
 
 /// A finished job.
 #[derive(Debug, Clone)]
@@ -152,11 +152,18 @@ fn warm_centroids(model: &Model, preparation: &Preparation, n_clusters: usize) -
         let model = format!("{} clusters", model.n_clusters);
         return Err(ClusteringError::WarmStart { model, job: n_clusters.to_string() });
     }
-    let prepare = |segment: &shoal_domain::model::Segment| {
-        let values = segment.centroid.iter().zip(&preparation.columns);
-        values.map(|(value, column)| column.apply(*value)).collect::<Vec<f32>>()
+    let prepare = |(value, column): (&f64, &ColumnPreparation)| {
+        let prepared = column.apply(*value);
+        let warm = || ClusteringError::WarmStart {
+            model: format!("a centroid with {value} for `{}`", column.feature),
+            job: format!("{:?} for it, which gives no finite number", column.transform),
+        };
+        prepared.is_finite().then_some(prepared).ok_or_else(warm)
     };
-    let rows: Vec<Vec<f32>> = model.segments.iter().map(prepare).collect();
+    let of_segment = |segment: &shoal_domain::model::Segment| {
+        segment.centroid.iter().zip(&preparation.columns).map(prepare).collect::<Result<Vec<f32>, _>>()
+    };
+    let rows = model.segments.iter().map(of_segment).collect::<Result<Vec<_>, _>>()?;
     Ok(Centroids::from_rows(rows.iter().map(Vec::as_slice))?)
 }
 

@@ -9,14 +9,12 @@ use crate::answers::{PairQuestion, QueryRows};
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
+use crate::streams;
 use shoal_domain::{BLOCK_ROWS, Centroids, Merge};
 use shoal_stats::{ExactSum, RandomStream};
 
 /// Sums, rows x n_clusters, that one question brings up: 16 MiB. More clusters mean fewer rows a question.
 pub const MAX_SUMS_PER_QUESTION: usize = 1 << 20;
-
-/// The random stream that a sample is drawn from, apart from all streams of the starts.
-const SAMPLE_STREAM: u64 = u64::MAX;
 
 /// Which rows are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub enum Mode {
     Simplified,
     /// So many, drawn at random without replacement, each against all rows.
     Sampled {
-        /// Rows wanted.
+        /// Rows wanted; one is taken in any case.
         n_rows: usize,
         /// Seed of the draw.
         seed: u64,
@@ -69,7 +67,7 @@ pub fn silhouette(
         Mode::Simplified => return simplified(shard, centroids, counts).map(Some),
         Mode::Exact => silhouette_samples(shard, centroids, counts, unit, observer)?,
         Mode::Sampled { n_rows, seed } => {
-            let sample = sample(shard, centroids, n_rows, seed)?;
+            let sample = sample(shard, centroids, n_rows.max(1), seed)?;
             let mut asking = Asking::new(shard, centroids, counts, unit, sample.clusters.len() as u64)?;
             asking.ask(&sample, observer)?;
             asking.silhouettes
@@ -81,7 +79,7 @@ pub fn silhouette(
     Ok(Some(SilhouetteScore { rows, ..tally.score(n_samples, is_sample) }))
 }
 
-/// The simplified score. Empty clusters stand for nothing, so their centroids are not asked about, which changes no label;
+/// The simplified score (Hruschka, de Castro & Campello 2004). Empty clusters stand for nothing, so their centroids are not asked about, which changes no label;
 /// the only row of a cluster has 0, as in the silhouette itself.
 fn simplified(shard: &dyn Shard, centroids: &Centroids, counts: &[u64]) -> Result<SilhouetteScore, ClusteringError> {
     let used: Vec<usize> = (0..counts.len()).filter(|cluster| counts[*cluster] > 0).collect();
@@ -167,7 +165,12 @@ impl<'a> Asking<'a> {
 
 /// Rows drawn with equal chances, with the clusters they belong to.
 fn sample(shard: &dyn Shard, centroids: &Centroids, n: usize, seed: u64) -> Result<QueryRows, ClusteringError> {
-    let draw = Draw { n, far_from: None, ignore_weights: true, stream: RandomStream { seed, stream: SAMPLE_STREAM } };
+    let draw = Draw {
+        n,
+        far_from: None,
+        ignore_weights: true,
+        stream: RandomStream { seed, stream: streams::OF_SILHOUETTES },
+    };
     let drawn = shard.draw(&[draw])?.pop().map(|picked| picked.into_rows()).unwrap_or_default();
     let nearest = |row: &[f32]| {
         let distance = |centroid: &[f32]| crate::cpu::squared_distance(row, centroid);
@@ -183,9 +186,9 @@ fn sample(shard: &dyn Shard, centroids: &Centroids, n: usize, seed: u64) -> Resu
 /// The silhouettes of rows, in the order of the data.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Silhouettes {
-    /// The cluster of each row.
+    /// The cluster of each row, n_rows.
     pub clusters: Vec<u32>,
-    /// Its silhouette.
+    /// Its silhouette, from -1 to 1; 0 for the only row of a cluster.
     pub values: Vec<f64>,
 }
 

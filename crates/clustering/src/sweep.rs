@@ -5,9 +5,9 @@ use crate::kmeans::{Fit, fit_each};
 use crate::observer::{Event, Observer, Phase, emit};
 use crate::questions::Rows;
 use crate::segmentation::{Ready, fit_params, make_ready, validate, warnings};
-use shoal_domain::JobSpec;
 use shoal_domain::job::KMeansSpec;
 use shoal_domain::sweep::{Sweep, SweptFit};
+use shoal_domain::{DomainError, JobSpec};
 use std::ops::RangeInclusive;
 
 /// Fits and validates every number of clusters of the range, which replaces that of the job. Each entry has the figures
@@ -20,6 +20,9 @@ pub fn sweep(
 ) -> Result<Sweep, ClusteringError> {
     let kmeans = |n_clusters| KMeansSpec { n_clusters, ..spec.kmeans.clone() };
     let specs: Vec<KMeansSpec> = n_clusters.clone().map(kmeans).collect();
+    if specs.is_empty() {
+        return Err(DomainError::Job { field: "n_clusters", reason: "the range to sweep is empty" }.into());
+    }
     for kmeans in &specs {
         JobSpec { kmeans: kmeans.clone(), ..spec.clone() }.check()?;
     }

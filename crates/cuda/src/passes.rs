@@ -81,7 +81,7 @@ impl Passes {
         let memories = self.memories.take(sets, bytes_of, |set| DeviceMemory::new(set, rows))?;
         let marks = |memory: &Option<DeviceMemory>| {
             let memory = memory.as_ref().filter(|memory| memory.is_filled)?;
-            Some(Marks { until: memory.until.address(), way: memory.journey.way(self.tie).to })
+            Some(Marks { until: memory.until.address(), way: memory.journey.way(self.tie).ceiling })
         };
         let marks: Vec<Option<Marks>> = memories.iter().map(marks).collect();
         let lists = self.lists.list(rows, &marks)?;
@@ -124,7 +124,7 @@ fn in_round<'a>(centroids: &'a Centroids, memory: &Option<DeviceMemory>, tie: f6
     let mut set = SetInRound { centroids, labels: NULL, until: NULL, way: 0.0, is_filled: false, stale: None };
     if let Some(memory) = memory {
         (set.labels, set.until) = (memory.labels.address(), memory.until.address());
-        (set.way, set.is_filled) = (memory.journey.way(tie).from, memory.is_filled);
+        (set.way, set.is_filled) = (memory.journey.way(tie).floor, memory.is_filled);
     }
     set
 }

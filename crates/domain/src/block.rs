@@ -122,7 +122,8 @@ impl RawBlock {
     }
 }
 
-/// A block made ready for clustering: float32 rows on the grid of their [`crate::Preparation`], nothing missing.
+/// A block made ready for clustering: float32 rows on the grid of their [`crate::Preparation`], nothing missing. Whoever makes one
+/// sees to that; its shape is checked here.
 ///
 /// Rows that the `drop` policy took out are gone; `kept` then says which rows of the raw block are left.
 #[derive(Debug, Clone)]
@@ -138,7 +139,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// Checks the shape of `values` (n_rows x n_features, row-major) against `kept` and `weights`.
+    /// Checks the shape of `values` (n_rows x n_features, row-major, at most [`BLOCK_ROWS`] rows) against `kept` and `weights`.
     pub fn new(
         id: BlockId,
         n_features: usize,
@@ -150,6 +151,9 @@ impl Block {
         let lengths = [kept.as_ref().map(Vec::len), weights.as_ref().map(Vec::len)];
         if n_rows * n_features != values.len() || lengths.into_iter().flatten().any(|length| length != n_rows) {
             return Err(DomainError::Shape { what: "block", n_values: values.len(), n_rows, n_features });
+        }
+        if n_rows > BLOCK_ROWS {
+            return Err(DomainError::BlockRows { block: id.0, n_rows });
         }
         Ok(Self { id, n_rows, n_features, values: Arc::new(values), start: 0, kept, weights })
     }

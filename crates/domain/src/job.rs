@@ -160,7 +160,8 @@ pub struct KMeansSpec {
     /// How the first centroids are chosen.
     #[serde(default)]
     pub init: Init,
-    /// How many times to start; the run with the lowest inertia is returned.
+    /// How many times to start. The start with the lowest inertia is returned; of several, unless by `minibatch`, once it has been
+    /// taken to rest and no single row would lower the inertia in another cluster (Hartigan 1975).
     #[serde(default = "KMeansSpec::default_n_init")]
     #[schemars(range(min = 1, max = 1_000))]
     pub n_init: usize,
@@ -168,7 +169,8 @@ pub struct KMeansSpec {
     #[serde(default = "KMeansSpec::default_max_iter")]
     #[schemars(range(min = 1))]
     pub max_iter: usize,
-    /// Stop when the squared shift of the centroids is at most `tol` times the mean variance of the features.
+    /// Stop when the squared shift of the centroids is at most `tol` times the mean variance of the features. Of several starts it
+    /// decides which is the best; that one goes on until its centroids move no more.
     #[serde(default = "KMeansSpec::default_tol")]
     #[schemars(range(min = 0.0))]
     pub tol: f64,
@@ -252,7 +254,7 @@ pub enum Algorithm {
     /// Passes over nested random batches, each four times as large as the one before, and over all rows at the end
     /// (Newling & Fleuret 2016). Rests by the tolerance, as `lloyd`, or as soon as a pass moves the centroids less than a tenth of
     /// how far other customers of the same kind would; sooner, and mostly somewhere else. The starts compete on the first
-    /// batch, and the best one goes on. Few rows, less than four batches, have none.
+    /// batch, and the best one goes on. Rows that are fewer than sixteen batches have none.
     MiniBatch,
 }
 

@@ -41,7 +41,8 @@ impl ColumnMoments {
         }
         if moments.n_values > 0 {
             moments.mean = sum / moments.n_values as f64;
-            moments.m2 = values.filter(|value| !value.is_nan()).map(|value| (value - moments.mean).powi(2)).sum();
+            let differences = values.filter(|value| !value.is_nan()).map(|value| value - moments.mean);
+            moments.m2 = differences.map(|difference| difference * difference).sum();
         }
         moments
     }

@@ -87,7 +87,8 @@ impl RandomStream {
 #[inline(always)]
 fn uniform(high: u32, low: u32) -> f64 {
     let bits = (u64::from(high) << 32 | u64::from(low)) >> 11;
-    (bits as f64 + 0.5) / (1u64 << 53) as f64
+    // From 2^52 on a half is rounded to even, for the greatest number up to 1.
+    ((bits as f64 + 0.5) / (1u64 << 53) as f64).min(1.0 - f64::EPSILON / 2.0)
 }
 
 #[cfg(test)]

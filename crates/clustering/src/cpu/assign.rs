@@ -53,13 +53,13 @@ pub struct Assigner<'a> {
 }
 
 impl<'a> Assigner<'a> {
-    /// Lays out the centroids. The machine must have the instruction set.
+    /// Lays out the centroids. Panics where the machine does not have the instruction set.
     pub fn new(centroids: &'a Centroids, isa: Isa) -> Self {
         assert!(isa.is_available(), "this machine has no {}", isa.name());
         Self { packed: PackedCentroids::new(centroids), isa }
     }
 
-    /// Finds the nearest centroid of each row of the block.
+    /// Finds the nearest centroid of each row of the block. Panics when the block has other columns than the centroids.
     pub fn assign(&self, block: &Block, nearest: &mut Nearest) {
         self.isa.run(Assign { packed: &self.packed, block, nearest });
     }

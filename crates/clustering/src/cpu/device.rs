@@ -23,9 +23,11 @@ impl CpuDevice {
         Self::with_isa(n_threads, Isa::detect())
     }
 
-    /// With kernels for a given instruction set, which this machine must have. Slower ones give the same bits.
+    /// With kernels for a given instruction set, refused where this machine does not have it. Slower ones give the same bits.
     pub fn with_isa(n_threads: usize, isa: Isa) -> Result<Self, ClusteringError> {
-        assert!(isa.is_available(), "this machine has no {}", isa.name());
+        if !isa.is_available() {
+            return Err(ClusteringError::Refused(format!("this machine has no {}", isa.name()).into()));
+        }
         let named = |idx| format!("shoal-cpu-{idx}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(named).build();
         Ok(Self { pool: Arc::new(pool.map_err(ClusteringError::rows)?), isa, memory_bytes_max: None })

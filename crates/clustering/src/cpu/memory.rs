@@ -21,10 +21,10 @@ pub(super) fn memory_bytes(blocks: &[Block]) -> usize {
 
 /// What is remembered of some blocks that lie one after the other.
 #[derive(Debug, Default)]
-pub(super) struct ChunkMemory {
+pub(super) struct PieceMemory {
     /// The cluster of each row.
     pub(super) labels: Vec<u16>,
-    /// A row keeps its label as long as this mark is greater than [`crate::memory::Way::to`].
+    /// A row keeps its label as long as this mark is greater than [`crate::memory::Way::ceiling`].
     pub(super) until: Vec<f32>,
 }
 
@@ -34,8 +34,8 @@ pub(super) struct ShardMemory {
     pub(super) journey: Journey,
     /// Counts and sums by cluster, as `labels` say. Its inertia is not kept.
     pub(super) partial: Partial,
-    /// Locked by the thread that works on the chunk; nobody waits.
-    chunks: Vec<Mutex<ChunkMemory>>,
+    /// Locked by the thread that works on the piece; nobody waits.
+    pieces: Vec<Mutex<PieceMemory>>,
     /// Whether a pass has filled it.
     pub(super) is_filled: bool,
     bytes: usize,
@@ -59,25 +59,25 @@ impl ShardMemory {
     }
 
     /// None of a set with more clusters than labels of 16 bits can tell apart.
-    pub(super) fn new(centroids: &Centroids, blocks: &[Block], chunk_blocks: usize) -> Option<Self> {
+    pub(super) fn new(centroids: &Centroids, blocks: &[Block], piece_blocks: usize) -> Option<Self> {
         if centroids.n_clusters() > MAX_CLUSTERS {
             return None;
         }
         let rows_of = |blocks: &[Block]| blocks.iter().map(Block::n_rows).sum::<usize>();
-        let chunk = |blocks: &[Block]| {
+        let piece = |blocks: &[Block]| {
             let n_rows = rows_of(blocks);
-            Mutex::new(ChunkMemory { labels: vec![0; n_rows], until: vec![0.0; n_rows] })
+            Mutex::new(PieceMemory { labels: vec![0; n_rows], until: vec![0.0; n_rows] })
         };
         Some(Self {
             journey: Journey::new(centroids),
             partial: Partial::empty(centroids.n_clusters(), centroids.n_features()),
-            chunks: blocks.chunks(chunk_blocks).map(chunk).collect(),
+            pieces: blocks.chunks(piece_blocks).map(piece).collect(),
             is_filled: false,
             bytes: Self::bytes_of(centroids, rows_of(blocks)),
         })
     }
 
-    pub(super) fn chunk(&self, chunk: usize) -> MutexGuard<'_, ChunkMemory> {
-        self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn piece(&self, piece: usize) -> MutexGuard<'_, PieceMemory> {
+        self.pieces[piece].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

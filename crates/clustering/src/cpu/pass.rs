@@ -8,7 +8,7 @@
 use super::assign::ALL_ROWS;
 use super::inertia::ExactInertia;
 use super::isa::{Isa, Kernel};
-use super::memory::{ChunkMemory, ShardMemory};
+use super::memory::{PieceMemory, ShardMemory};
 use super::packed::PackedCentroids;
 use super::sums::{AddRows, GridSums, Move, MoveRows};
 use super::tile::{Ahead, FindNearest, Found};
@@ -30,15 +30,15 @@ struct SetPass<'a> {
 pub(super) struct Pass<'a> {
     blocks: &'a [Block],
     /// Blocks that a thread takes at a time.
-    chunk_blocks: usize,
+    piece_blocks: usize,
     /// Grid step of each column.
     units: &'a [f64],
     /// Given where the sum of squares has to be found on the way, as long as a block is at hand.
     squares_of: Option<&'a ExactInertia>,
     isa: Isa,
     sets: Vec<SetPass<'a>>,
-    /// The next chunk that a thread may take.
-    next_chunk: AtomicUsize,
+    /// The next piece that a thread may take.
+    next_piece: AtomicUsize,
 }
 
 /// What the work of threads adds up to.
@@ -52,7 +52,7 @@ pub(super) struct Work {
 impl<'a> Pass<'a> {
     /// `tie` is the difference of distances that float64 may not see.
     pub(super) fn new(
-        (blocks, chunk_blocks): (&'a [Block], usize),
+        (blocks, piece_blocks): (&'a [Block], usize),
         units: &'a [f64],
         squares_of: Option<&'a ExactInertia>,
         isa: Isa,
@@ -68,26 +68,26 @@ impl<'a> Pass<'a> {
         };
         Self {
             blocks,
-            chunk_blocks,
+            piece_blocks,
             units,
             squares_of,
             isa,
             sets: sets.map(set).collect(),
-            next_chunk: AtomicUsize::new(0),
+            next_piece: AtomicUsize::new(0),
         }
     }
 
-    /// The part of one thread: chunk after chunk, until none are left.
+    /// The part of one thread: piece after piece, until none are left.
     pub(super) fn work<'s>(&'s self) -> Work {
         let sums = |set: &SetPass<'_>| GridSums::new(set.packed.centroids().n_clusters(), self.units);
         let mut work = Work { sums: self.sets.iter().map(sums).collect(), squares: ExactSum::default() };
         let mut scratch = Scratch::default();
         loop {
-            let chunk_idx = self.next_chunk.fetch_add(1, Ordering::Relaxed);
-            let Some(blocks) = self.blocks.chunks(self.chunk_blocks).nth(chunk_idx) else {
+            let piece_idx = self.next_piece.fetch_add(1, Ordering::Relaxed);
+            let Some(blocks) = self.blocks.chunks(self.piece_blocks).nth(piece_idx) else {
                 return work;
             };
-            let lock = |set: &'s SetPass<'_>| set.memory.as_ref().map(|(memory, _)| memory.chunk(chunk_idx));
+            let lock = |set: &'s SetPass<'_>| set.memory.as_ref().map(|(memory, _)| memory.piece(piece_idx));
             let mut memories: Vec<_> = self.sets.iter().map(lock).collect();
             let mut first_row = 0;
             for block in blocks {
@@ -123,10 +123,10 @@ impl<'a> Pass<'a> {
 }
 
 impl SetPass<'_> {
-    /// The memory of some rows of a locked chunk.
-    fn remembered<'m>(&self, chunk: &'m mut ChunkMemory, rows: Range<usize>) -> Option<Remembered<'m>> {
+    /// The memory of some rows of a locked piece.
+    fn remembered<'m>(&self, piece: &'m mut PieceMemory, rows: Range<usize>) -> Option<Remembered<'m>> {
         let (memory, way) = self.memory.as_ref()?;
-        let (labels, until) = (&mut chunk.labels[rows.clone()], &mut chunk.until[rows]);
+        let (labels, until) = (&mut piece.labels[rows.clone()], &mut piece.until[rows]);
         Some(Remembered { labels, until, way: *way, is_filled: memory.is_filled })
     }
 
@@ -179,7 +179,7 @@ fn pass_block(
     let all = &ALL_ROWS[..block.n_rows()];
     match memory {
         Some(mut memory) if memory.is_filled => {
-            let n_stale = isa.run(Stale { until: memory.until, way: memory.way.to, stale });
+            let n_stale = isa.run(Stale { until: memory.until, way: memory.way.ceiling, stale });
             let rows = &stale[..n_stale];
             isa.run(FindNearest { packed, block, rows, ahead: Ahead::Gap, found });
             let n_moves = memory.update(rows, found, moves);

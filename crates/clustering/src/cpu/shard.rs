@@ -26,9 +26,11 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Pieces of a pass that each thread has on average, at least.
-const CHUNKS_PER_THREAD: usize = 8;
+const PIECES_PER_THREAD: usize = 8;
 /// Blocks of a piece at most.
-const CHUNK_BLOCKS_MAX: usize = 16;
+const PIECE_BLOCKS_MAX: usize = 16;
+/// Answers that each thread may begin.
+const ANSWERS_OF_THREAD: usize = 4;
 /// What the sums of all threads may take in one pass; more sets than fit take turns.
 const SUMS_BYTES_MAX: usize = 256 << 20;
 
@@ -46,7 +48,7 @@ pub struct CpuShard {
     blocks: Vec<Block>,
     n_rows: usize,
     /// Blocks that a thread takes at a time in a pass.
-    chunk_blocks: usize,
+    piece_blocks: usize,
     /// Sum of `w |x|^2` over all rows, computed when a pass first needs it.
     squares: OnceLock<ExactSum>,
     /// What Lloyd passes have found. Locked only to take memories out and to put them back, never during a pass.
@@ -75,9 +77,9 @@ impl CpuShard {
         blocks.sort_by_key(Block::id);
         let bytes_max = device.memory_bytes_max.unwrap_or_else(|| memory_bytes(&blocks));
         // Enough pieces for threads to share evenly, and few enough for a piece to be worth its lock.
-        let chunk_blocks = (blocks.len() / (CHUNKS_PER_THREAD * device.n_threads())).clamp(1, CHUNK_BLOCKS_MAX);
+        let piece_blocks = (blocks.len() / (PIECES_PER_THREAD * device.n_threads())).clamp(1, PIECE_BLOCKS_MAX);
         Self {
-            chunk_blocks,
+            piece_blocks,
             device: device.clone(),
             preparation: preparation.clone(),
             units: preparation.units(),
@@ -111,7 +113,8 @@ impl CpuShard {
         self.device.shard(&self.preparation, blocks)
     }
 
-    /// Assigns every block and folds the assignments into an answer: the one loop behind all questions.
+    /// Assigns every block and folds the assignments into an answer: the one loop behind all questions. Only a few answers
+    /// exist at a time for each thread, since some are large.
     fn fold<A: Merge + Send>(
         &self,
         centroids: &Centroids,
@@ -125,7 +128,9 @@ impl CpuShard {
             add(&mut answer, Assigned { block, nearest: &nearest });
             (nearest, answer)
         };
-        let parts = self.device.pool.install(|| self.blocks.par_iter().fold(scratch, fold).collect::<Vec<_>>());
+        let n_together = self.blocks.len().div_ceil(ANSWERS_OF_THREAD * self.device.n_threads()).max(1);
+        let blocks = self.blocks.par_iter().with_min_len(n_together);
+        let parts = self.device.pool.install(|| blocks.fold(scratch, fold).collect::<Vec<_>>());
         let mut answer = empty();
         parts.into_iter().for_each(|(_, part)| answer.merge(part));
         answer
@@ -135,14 +140,14 @@ impl CpuShard {
     fn pass(&self, sets: &[Centroids]) -> Vec<Partial> {
         let lock = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes_of = |set: &Centroids| ShardMemory::bytes_of(set, self.n_rows);
-        let fresh = |set: &Centroids| Ok::<_, Infallible>(ShardMemory::new(set, &self.blocks, self.chunk_blocks));
+        let fresh = |set: &Centroids| Ok::<_, Infallible>(ShardMemory::new(set, &self.blocks, self.piece_blocks));
         let Ok(memories) = lock().take(sets, bytes_of, fresh);
         let squares_of = self.squares.get().is_none().then_some(&self.inertia);
         let sets_and_memories = sets.iter().zip(memories);
-        let blocks = (&self.blocks[..], self.chunk_blocks);
+        let blocks = (&self.blocks[..], self.piece_blocks);
         let pass = Pass::new(blocks, &self.units, squares_of, self.device.isa, sets_and_memories, self.tie);
         // No more threads than there are pieces: to wake the others would cost more than they could do.
-        let n_workers = self.device.n_threads().min(self.blocks.len().div_ceil(self.chunk_blocks)).max(1);
+        let n_workers = self.device.n_threads().min(self.blocks.len().div_ceil(self.piece_blocks)).max(1);
         let workers = (0..n_workers).into_par_iter().with_max_len(1);
         let of_threads: Vec<Work> = self.device.install(|| workers.map(|_| pass.work()).collect());
         let squares = self.squares.get_or_init(|| {

@@ -11,8 +11,10 @@ use shoal_domain::{BLOCK_ROWS, Block};
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// Comparisons of a strip with a cluster, for each thread, between two reports of progress.
+/// Comparisons of a strip with a cluster, for each thread, between two reports of progress, at most, ..
 const TASKS_PER_THREAD: usize = 128;
+/// .. and pairs of rows, about: a second or two. In between a job cannot be cancelled.
+const PAIRS_PER_THREAD: usize = 2 << 30;
 /// Strips of a shard that given rows are compared with in one piece of work.
 const STRIPS_TOGETHER: usize = 16;
 
@@ -178,7 +180,9 @@ impl<'a> ByCluster<'a> {
             let others = (from..self.order.clusters.len()).filter(|to| !self.order.clusters[*to].is_empty());
             let tasks: Vec<(Range<usize>, usize)> =
                 others.flat_map(|to| self.strips(from).map(move |strip| (strip, to))).collect();
-            for tasks in tasks.chunks(TASKS_PER_THREAD * pool.current_num_threads()) {
+            let largest = self.order.clusters[from..].iter().map(Range::len).max().unwrap_or(0) * STRIP_ROWS;
+            let per_thread = (PAIRS_PER_THREAD / largest.max(1)).clamp(1, TASKS_PER_THREAD);
+            for tasks in tasks.chunks(per_thread * pool.current_num_threads()) {
                 let compare = |scratch: &mut Scratch<'a>, (strip, to): &(Range<usize>, usize)| {
                     self.compare(strip.clone(), (from, *to), question, isa, scratch, &folded);
                 };

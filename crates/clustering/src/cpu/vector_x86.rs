@@ -34,7 +34,7 @@ impl Vector for Avx512 {
 
     type Mask = __mmask16;
 
-    /// By Goldschmidt's iteration from the estimate, and Markstein's last step, which rounds correctly because the
+    /// By Goldschmidt's iteration (1964) from the estimate, and Markstein's last step (IBM J. Res. Dev. 1990), which rounds correctly because the
     /// remainder `x - g^2` is exact. Nine instructions that pairs of units share out, where the instruction for the square
     /// root keeps one unit busy for twelve cycles.
     #[inline(always)]

@@ -8,7 +8,7 @@ use crate::answers::Partial;
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, PassRecord, Phase, emit};
 use crate::questions::Shard;
-use shoal_domain::{Centroids, job::Init};
+use shoal_domain::{Centroids, DomainError, job::Init};
 
 /// A row is moved when that lowers the inertia by more than this share of it. What a single row can gain shrinks with the
 /// number of rows, so large data sets are left where Lloyd rests.
@@ -39,11 +39,11 @@ pub struct FitParams {
     pub start: Start,
     /// Rows of the first of the mini-batches that lead up to passes over all rows; none where all passes are such.
     pub batch_size: Option<usize>,
-    /// Most passes of a start, over all rows and over each batch.
+    /// Most passes of a start, over all rows and over each batch; one is made in any case.
     pub max_iter: usize,
     /// Converged when the summed squared shift of the centroids is at most this.
     pub shift_squared_max: f64,
-    /// Grid step of each column.
+    /// Grid step of each column, n_features.
     pub units: Vec<f64>,
     /// Grid step of the weights.
     pub weight_unit: f64,
@@ -88,7 +88,11 @@ pub struct Fit {
 /// Fits k-means and returns the start with the lowest inertia, the first one on ties.
 ///
 /// One start stops where `tol` says, as in scikit-learn. Of several, `tol` finds the best, and that one is then refined:
-/// see [`refine`].
+/// see [`refine`]. With mini-batches none is: what single rows can gain is less than what chance has left open.
+///
+/// # Errors
+///
+/// Weights that are all 0, a job without starts, and whatever keeps the shard from answering or the observer from going on.
 pub fn fit(shard: &dyn Shard, params: &FitParams, observer: &mut dyn Observer) -> Result<Fit, ClusteringError> {
     Ok(fit_each(shard, std::slice::from_ref(params), observer)?.remove(0))
 }
@@ -103,7 +107,8 @@ pub fn resume(
     let start =
         |state: &LloydState| params.over_all(Lloyd::from_state(state.clone(), params.units.clone(), params.max_iter));
     let starts = checkpoint.starts.iter().map(start).collect();
-    let beginning = Beginning { first_number: checkpoint.first_number, starts };
+    let beginning =
+        Beginning { first_number: checkpoint.first_number, starts, is_refined: params.batch_size.is_none() };
     Ok(fit_from(shard, vec![beginning], observer)?.remove(0))
 }
 
@@ -123,6 +128,8 @@ struct Beginning {
     /// The number of the first of its starts.
     first_number: usize,
     starts: Vec<Lloyd>,
+    /// Whether the best of several starts is refined.
+    is_refined: bool,
 }
 
 fn fit_from(
@@ -132,11 +139,13 @@ fn fit_from(
 ) -> Result<Vec<Fit>, ClusteringError> {
     let mut starts = Vec::new();
     let mut of_jobs = Vec::with_capacity(beginnings.len());
-    for Beginning { first_number, starts: of_job } in beginnings {
-        of_jobs.push((first_number, starts.len()..starts.len() + of_job.len()));
+    for Beginning { first_number, starts: of_job, is_refined } in beginnings {
+        of_jobs.push((first_number, starts.len()..starts.len() + of_job.len(), is_refined));
         starts.extend(of_job);
     }
-    let first_number = of_jobs[0].0;
+    let Some((first_number, ..)) = of_jobs.first().cloned() else {
+        return Ok(Vec::new());
+    };
     emit(observer, Event::Phase(Phase::Fit))?;
     run_and_tell(shard, &mut starts, first_number, observer)?;
     // The final assignment: labels, sizes and inertia belong to the centroids that are returned.
@@ -144,11 +153,12 @@ fn fit_from(
     let mut partials = assign(shard, &centroids)?;
     let inertias: Vec<f64> = partials.iter().map(|partial| partial.inertia.value()).collect();
     let mut fits = Vec::with_capacity(of_jobs.len());
-    for (first_number, of_job) in of_jobs {
+    for (first_number, of_job, is_refined) in of_jobs {
         let first = of_job.start;
-        let is_one_of_several = of_job.len() > 1;
-        let best = of_job.min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("at least one start");
-        if is_one_of_several {
+        let is_refined = is_refined && of_job.len() > 1;
+        let best =
+            of_job.min_by(|a, b| inertias[*a].total_cmp(&inertias[*b])).expect("a job without starts is refused");
+        if is_refined {
             partials[best] = refine(shard, &mut starts, best, first_number, observer)?;
         }
         fits.push(Fit {
@@ -172,9 +182,13 @@ fn beginning(shard: &dyn Shard, job: &FitParams, observer: &mut dyn Observer) ->
         Some(Approach { centroids, start }) => (start, vec![centroids]),
         None => (0, seeds(shard, job, observer)?),
     };
+    if initial.is_empty() {
+        return Err(DomainError::Job { field: "kmeans.n_init", reason: "at least one start is needed" }.into());
+    }
     Ok(Beginning {
         first_number,
         starts: initial.into_iter().map(|centroids| job.over_all(job.lloyd(centroids))).collect(),
+        is_refined: job.batch_size.is_none(),
     })
 }
 
@@ -187,7 +201,7 @@ pub(super) fn seeds(
     emit(observer, Event::Phase(Phase::Seed))?;
     match &job.start {
         Start::From(centroids) => Ok(vec![centroids.clone()]),
-        Start::Seeded { init, n_init, seed: number } => seed(shard, *init, job.n_clusters, *n_init, *number, observer),
+        Start::Seeded { init, n_init, seed: base } => seed(shard, *init, job.n_clusters, *n_init, *base, observer),
     }
 }
 

@@ -144,7 +144,7 @@ impl Lloyd {
         // what other libraries test as "no label has changed".
         self.progress = if shift_squared <= self.shift_squared_max.max(by_chance) {
             Progress::Converged
-        } else if self.n_iter == self.max_iter {
+        } else if self.n_iter >= self.max_iter {
             Progress::Exhausted
         } else {
             Progress::Continue

@@ -18,6 +18,7 @@ use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, Phase, emit};
 use crate::questions::Shard;
 use crate::sample::Sample;
+use crate::streams;
 use shoal_domain::{BLOCK_ROWS, Centroids};
 use shoal_stats::RandomStream;
 
@@ -31,11 +32,8 @@ const ROWS_PER_CLUSTER: usize = 32;
 /// On a batch, centroids have moved enough when a pass moves them by less than a hundredth of what chance does, squared: the
 /// paper's `rho`, at the value that its authors recommend.
 const OF_CHANCE: f64 = 1e-4;
-/// On all rows, whose passes are dear, a tenth is enough, squared: at 0.1 % of the inertia it ends the longest fits in a
-/// fraction of their passes (docs/PERFORMANCE.md).
+/// On all rows, whose passes are dear, a tenth is enough, squared. What it saves and what it costs is in docs/PERFORMANCE.md.
 pub(super) const OF_CHANCE_AT_LAST: f64 = 1e-2;
-/// The random numbers of batches; starts of a seeding have other streams.
-const BATCH_STREAM: u64 = u64::MAX;
 
 /// Centroids near rest, and the number of the start that led to them.
 pub(super) struct Approach {
@@ -57,7 +55,7 @@ pub(super) fn approach(
             Start::Seeded { seed, .. } => seed,
             Start::From(_) => 0,
         };
-        let batch = shard.sample(&Sample { block_rows, stream: RandomStream { seed, stream: BATCH_STREAM } })?;
+        let batch = shard.sample(&Sample { block_rows, stream: RandomStream { seed, stream: streams::OF_BATCHES } })?;
         let starts = match &approach {
             Some(so_far) => vec![so_far.centroids.clone()],
             None => match seeds(batch.as_ref(), job, observer) {

@@ -6,11 +6,12 @@
 
 use super::size::sets_per_question;
 use crate::answers::PickedRow;
-use crate::cpu::squared_distance;
+use crate::cpu::nearer_squares;
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
 use crate::sample::Sample;
+use crate::streams;
 use shoal_domain::{BLOCK_ROWS, Centroids, job::Init};
 use shoal_stats::RandomStream;
 
@@ -22,10 +23,8 @@ const CANDIDATES_PER_CLUSTER: usize = 2;
 const SAMPLE_ROWS: usize = 1 << 18;
 /// .. or so many for each cluster, on average, where that is more.
 const SAMPLE_ROWS_PER_CLUSTER: usize = 64;
-/// Random streams that one start may use; starts are this far apart.
-const STREAMS_PER_START: u64 = 1 << 32;
 /// The use of a start's random numbers that picks its sample.
-const SAMPLE_USE: u64 = STREAMS_PER_START - 1;
+const SAMPLE_USE: u64 = streams::PER_START - 1;
 
 /// First centroids of `n_init` starts.
 pub(super) fn seed(
@@ -36,7 +35,7 @@ pub(super) fn seed(
     seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Centroids>, ClusteringError> {
-    let stream = |start: u64, use_idx: u64| RandomStream { seed, stream: start * STREAMS_PER_START + use_idx };
+    let stream = |start: u64, use_idx: u64| RandomStream { seed, stream: start * streams::PER_START + use_idx };
     let starts: Vec<u64> = (0..n_init as u64).collect();
     let block_rows = sample_block_rows(shard.block_ids().len(), n_clusters).filter(|_| init == Init::Parallel);
     let mut seeding = Seeding { shard, n_clusters, stream: &stream, observer };
@@ -116,11 +115,13 @@ impl Seeding<'_> {
         for sets in sets.chunks(sets_per_question(sets.iter().map(|set| set.values().len()).max().unwrap_or(1))) {
             weights.extend(self.shard.weigh(sets)?.into_iter().map(|weights| weights.0));
         }
-        let reduce = |((set, weights), start): ((&Centroids, Vec<i128>), &u64)| {
+        let mut seeded = Vec::with_capacity(starts.len());
+        for ((set, weights), start) in sets.iter().zip(weights).zip(starts) {
             let weights: Vec<f64> = weights.into_iter().map(|weight| weight as f64).collect();
-            greedy_plus_plus(set, &weights, self.n_clusters, (self.stream)(*start, PARALLEL_ROUNDS + 1))
-        };
-        sets.iter().zip(weights).zip(starts).map(reduce).collect()
+            let stream = (self.stream)(*start, PARALLEL_ROUNDS + 1);
+            seeded.push(greedy_plus_plus(set, &weights, self.n_clusters, stream, self.observer)?);
+        }
+        Ok(seeded)
     }
 
     /// Adds up to `n` rows to every start, far from those it has. Once every row lies on a chosen one, none arrive.
@@ -173,16 +174,16 @@ fn centroids_of(rows: &[PickedRow]) -> Result<Centroids, ClusteringError> {
 }
 
 /// Weighted greedy k-means++ among candidates in memory: of `2 + ln k` draws the one that lowers the inertia most is
-/// taken, as in scikit-learn.
+/// taken (Arthur & Vassilvitskii 2007, section 6; as many draws as in scikit-learn).
 fn greedy_plus_plus(
     candidates: &Centroids,
     weights: &[f64],
     n_clusters: usize,
     stream: RandomStream,
+    observer: &mut dyn Observer,
 ) -> Result<Centroids, ClusteringError> {
     let n_candidates = candidates.n_clusters();
     let n_trials = 2 + libm::log(n_clusters as f64) as usize;
-    let squares_to = |chosen: usize| candidates.rows().map(move |row| squared_distance(row, candidates.row(chosen)));
     let mut nearest = vec![f64::INFINITY; n_candidates];
     let mut chosen: Vec<usize> = Vec::with_capacity(n_clusters);
     for round in 0..n_clusters {
@@ -191,11 +192,10 @@ fn greedy_plus_plus(
         let arrival = |idx: usize| stream.arrival((round * n_candidates + idx) as u64, chance(idx));
         let mut arrivals: Vec<(f64, usize)> = (0..n_candidates).map(|idx| (arrival(idx), idx)).collect();
         arrivals.retain(|(arrival, _)| arrival.is_finite());
-        arrivals.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        arrivals.truncate(if round == 0 { 1 } else { n_trials });
+        keep_first(&mut arrivals, if round == 0 { 1 } else { n_trials });
         let mut best: Option<(f64, usize, Vec<f64>)> = None;
         for (_, trial) in arrivals {
-            let squares: Vec<f64> = nearest.iter().zip(squares_to(trial)).map(|(near, far)| near.min(far)).collect();
+            let squares = nearer_squares(candidates, &nearest, trial);
             let inertia: f64 = squares.iter().zip(weights).map(|(square, weight)| square * weight).sum();
             if best.as_ref().is_none_or(|(lowest, ..)| inertia < *lowest) {
                 best = Some((inertia, trial, squares));
@@ -206,8 +206,19 @@ fn greedy_plus_plus(
         };
         chosen.push(trial);
         nearest = squares;
+        emit(observer, Event::Seeding)?;
     }
     let last = *chosen.last().ok_or(ClusteringError::NoWeight)?;
     chosen.resize(n_clusters, last);
     Ok(Centroids::from_rows(chosen.into_iter().map(|idx| candidates.row(idx)))?)
+}
+
+/// Keeps the first `n` in order of arrival; the lower number is first on ties.
+fn keep_first(arrivals: &mut Vec<(f64, usize)>, n: usize) {
+    let in_order = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    if n < arrivals.len() {
+        arrivals.select_nth_unstable_by(n, in_order);
+        arrivals.truncate(n);
+    }
+    arrivals.sort_unstable_by(in_order);
 }
