@@ -5,12 +5,14 @@
 //! nanoseconds a call where the hardware's own way would do; the gain is Shoal's first law, same bits.
 
 mod exact;
+mod markov;
 mod moments;
 mod philox;
 mod quantile;
 mod terms;
 
 pub use exact::ExactSum;
+pub use markov::{MarkovChain, order_bic};
 pub use moments::ColumnMoments;
 pub use philox::{RandomStream, philox4x32_10};
 pub use quantile::{DIGIT_BUCKETS, DigitCounts, DigitQuery, QuantileSearch};
