@@ -1,13 +1,14 @@
 //! Shoal's integration tests: the crates together, through their public doors.
 //!
 //! One binary, so that everything is linked once. A module is a topic: [`tidy`] holds the source tree to its rules,
-//! [`golden`] compares with scikit-learn, [`laws`] tests what Shoal promises whatever the data, [`input`] what it says to
+//! [`golden`] compares with scikit-learn, [`behavior`] tests features of events, [`laws`] tests what Shoal promises whatever the data, [`input`] what it says to
 //! bad data; [`cli`], [`fleet`], [`stream`], [`faults`] and [`network`] start the program itself, [`simulated`] whole fleets in
 //! this process, and [`coordination`] etcd. Modules without tests of their own are helpers.
 
 mod tidy;
 mod tls;
 
+mod behavior;
 mod cli;
 mod coordination;
 mod faults;

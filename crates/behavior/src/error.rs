@@ -30,6 +30,47 @@ pub enum BehaviorError {
         /// The day of the job.
         as_of: String,
     },
+    /// There is no event that counts before the day from which features look back.
+    #[error(
+        "source.events.as_of: there are no events before {as_of} that features could be made of; {n_rows} rows were read, and {n_quarantined} of them say too little"
+    )]
+    NoEvents {
+        /// The day of the job.
+        as_of: String,
+        /// Rows that were read.
+        n_rows: u64,
+        /// Rows without a customer, a time or an amount.
+        n_quarantined: u64,
+    },
+    /// There is no such feature.
+    #[error("source.features: there is no feature `{feature}`; there are {known}")]
+    NoFeature {
+        /// What the job has.
+        feature: String,
+        /// What there is.
+        known: String,
+    },
+    /// A feature needs a column that the job does not name.
+    #[error("source.features: `{feature}` needs {needs}")]
+    FeatureNeeds {
+        /// The feature.
+        feature: String,
+        /// The field that names the column.
+        needs: &'static str,
+    },
+    /// Nothing says what customers do one after the other.
+    #[error("source.events.state: journeys need a column of states, or `kind`")]
+    NoState,
+    /// A column has so many values that they are no states.
+    #[error("source.events.state: column `{column}` has {n_states} different values; {most} states are the most")]
+    TooManyStates {
+        /// The column.
+        column: String,
+        /// Its values.
+        n_states: usize,
+        /// How many are allowed.
+        most: usize,
+    },
     /// A folder holds both formats.
     #[error("source.path: the folder `{path}` holds both Parquet and CSV files; say which to read by source.format")]
     MixedFormats {
@@ -131,8 +172,10 @@ pub enum BehaviorError {
         wanted: &'static str,
     },
     /// The day from which recency counts is not a day.
-    #[error("source.purchases.as_of: `{value}` is not a date like 2018-01-02")]
+    #[error("{field}: `{value}` is not a date like 2018-01-02")]
     AsOf {
+        /// The field of the job.
+        field: &'static str,
         /// What the job has.
         value: String,
     },

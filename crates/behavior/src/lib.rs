@@ -6,11 +6,19 @@
 
 mod columns;
 mod csv_error;
+mod day;
 mod error;
+mod events;
 mod files;
 mod paged;
 mod rfm;
 mod source;
 
+pub mod history;
+pub mod identity;
+pub mod journeys;
+pub mod measures;
+
 pub use error::BehaviorError;
-pub use source::{FeatureSource, StoreOptions};
+pub use events::{DuplicateCounts, Quality, QuarantineCounts};
+pub use source::{FeatureSource, StoreOptions, open_journeys, quarantine};

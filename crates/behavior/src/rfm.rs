@@ -1,9 +1,9 @@
 //! Recency, frequency and monetary value of every customer, from purchase lines.
 
 use crate::columns::{column_type, kind_of, query_error};
+use crate::day::{DAY, midnight};
 use crate::error::BehaviorError;
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
@@ -16,7 +16,6 @@ use shoal_domain::job::PurchasesSpec;
 /// The features, in column order: whole days since the last purchase, distinct orders, sum of amounts.
 pub(crate) const FEATURES: [&str; 3] = ["recency", "frequency", "monetary"];
 
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 /// Amounts are summed as decimals, so that the sum does not depend on how the query was spread over threads. Six digits
 /// after the point hold every currency's smallest unit.
 const AMOUNT: DataType = DataType::Decimal128(38, 6);
@@ -26,7 +25,8 @@ const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// that the features of a day stay what they were when later purchases come in.
 pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str) -> Result<DataFrame, BehaviorError> {
     let failed = query_error(path);
-    let as_of = microseconds(&spec.as_of)?;
+    let wrong_day = || BehaviorError::AsOf { field: "source.purchases.as_of", value: spec.as_of.clone() };
+    let as_of = midnight(&spec.as_of).ok_or_else(wrong_day)?;
     check_columns(&lines, spec, path)?;
     let lines = match column_type(lines.schema().as_arrow(), "source.purchases.customer", &spec.customer, path)?.clone()
     {
@@ -75,7 +75,7 @@ pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str)
     table
         .select(vec![
             customer,
-            float(elapsed / lit(MICROSECONDS_PER_DAY), FEATURES[0]),
+            float(elapsed / lit(DAY), FEATURES[0]),
             float(ident("frequency"), FEATURES[1]),
             float(ident("monetary"), FEATURES[2]),
         ])
@@ -127,16 +127,4 @@ fn check_present(groups: &RecordBatch, spec: &PurchasesSpec) -> Result<(), Behav
 
 fn name_of(ids: &ArrayRef, row: usize) -> String {
     if ids.is_null(row) { "none".to_owned() } else { array_value_to_string(ids, row).unwrap_or_default() }
-}
-
-/// Midnight of a day `YYYY-MM-DD`, in microseconds since 1970.
-fn microseconds(day: &str) -> Result<i64, BehaviorError> {
-    let wrong = || BehaviorError::AsOf { value: day.to_owned() };
-    let text: ArrayRef = std::sync::Arc::new(arrow::array::StringArray::from(vec![day]));
-    let days = cast_array(&text, &DataType::Date32).map_err(|_| wrong())?;
-    if days.is_null(0) || day.len() != "YYYY-MM-DD".len() {
-        return Err(wrong());
-    }
-    let days = days.as_primitive::<arrow::datatypes::Date32Type>().value(0);
-    Ok(i64::from(days) * MICROSECONDS_PER_DAY)
 }

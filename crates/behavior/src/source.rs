@@ -4,13 +4,15 @@ use crate::columns::{column_type, kind_of, query_error};
 use crate::csv_error::csv_error;
 use crate::error::BehaviorError;
 use crate::files::{csv, parquet};
-use crate::{paged, rfm};
+use crate::journeys::{self, Journeys};
+use crate::{Quality, events, paged, rfm};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext, cast, ident};
 use shoal_domain::FeatureNames;
+use shoal_domain::events::EventsSpec;
 use shoal_domain::job::{FileFormat, SourceSpec};
 use std::path::Path;
 use url::Url;
@@ -30,30 +32,36 @@ pub struct FeatureSource {
     has_weight: bool,
     /// The columns of CSV files, for errors; none of Parquet files.
     csv_columns: Vec<String>,
+    /// What was found in the events, where features are made of events.
+    quality: Option<Quality>,
 }
 
 impl FeatureSource {
-    /// Opens the source and checks its columns. Purchases are turned into features here and held in memory, one row a
+    /// Opens the source and checks its columns. Purchases and events are turned into features here and held in memory, one row a
     /// customer; ready features stay where they are.
     pub async fn open(spec: &SourceSpec, options: &StoreOptions) -> Result<Self, BehaviorError> {
         if let Some(features) = &spec.features {
             FeatureNames::new(features.clone())?;
         }
-        let (table, features, csv_columns) = match (&spec.purchases, &spec.features) {
-            (Some(purchases), _) => {
+        let mut quality = None;
+        let (table, features, csv_columns) = match (&spec.events, &spec.purchases, &spec.features) {
+            (Some(events), _, listed) => {
+                let files = open_files(spec, options, SessionConfig::new()).await?;
+                let columns = files.csv_columns();
+                let found = events::features(files.table, events, listed.as_deref(), &spec.path).await;
+                let found = found.map_err(|error| in_terms_of_csv(error, &columns))?;
+                quality = Some(found.quality);
+                (found.table, found.names, Vec::new())
+            }
+            (None, Some(purchases), _) => {
                 // An aggregate may use every core: its result is sorted.
                 let files = open_files(spec, options, SessionConfig::new()).await?;
                 let columns = files.csv_columns();
-                let table = rfm::features(files.table, purchases, &spec.path).await.map_err(|error| match error {
-                    BehaviorError::Query { path, source } => match csv_error(&path, &columns, *source) {
-                        Ok(error) => error,
-                        Err(source) => BehaviorError::Query { path, source: Box::new(source) },
-                    },
-                    error => error,
-                })?;
+                let table = rfm::features(files.table, purchases, &spec.path).await;
+                let table = table.map_err(|error| in_terms_of_csv(error, &columns))?;
                 (table, rfm::FEATURES.map(str::to_owned).to_vec(), Vec::new())
             }
-            (None, features) => {
+            (None, None, features) => {
                 // One partition reads the files in the order of their names, and their rows in order.
                 let config = SessionConfig::new().with_target_partitions(1);
                 let files = open_files(spec, options, config).await?;
@@ -62,7 +70,7 @@ impl FeatureSource {
             }
         };
         let features = FeatureNames::new(features)?;
-        Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some(), csv_columns })
+        Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some(), csv_columns, quality })
     }
 
     /// The features in column order.
@@ -73,6 +81,11 @@ impl FeatureSource {
     /// Whether the last column is a weight.
     pub fn has_weight(&self) -> bool {
         self.has_weight
+    }
+
+    /// What was found in the events, where features are made of events.
+    pub fn quality(&self) -> Option<&Quality> {
+        self.quality.as_ref()
     }
 
     /// The columns of [`FeatureSource::batches`].
@@ -88,6 +101,38 @@ impl FeatureSource {
     /// An error of the stream, with the path.
     pub fn read_error(&self, error: DataFusionError) -> BehaviorError {
         csv_error(&self.path, &self.csv_columns, error).unwrap_or_else(query_error(&self.path))
+    }
+}
+
+/// The rows of an event log that say too little to be in a feature: all their columns, and why in the column `reason`.
+pub async fn quarantine(
+    spec: &SourceSpec,
+    events: &EventsSpec,
+    options: &StoreOptions,
+) -> Result<SendableRecordBatchStream, BehaviorError> {
+    let files = open_files(spec, options, SessionConfig::new().with_target_partitions(1)).await?;
+    let flawed = events::flawed(files.table, events, &spec.path)?;
+    flawed.execute_stream().await.map_err(query_error(&spec.path))
+}
+
+/// The paths of customers through the states of an event log.
+pub async fn open_journeys(
+    spec: &SourceSpec,
+    events: &EventsSpec,
+    options: &StoreOptions,
+) -> Result<Journeys, BehaviorError> {
+    let files = open_files(spec, options, SessionConfig::new()).await?;
+    journeys::journeys(files.table, events, &spec.path).await
+}
+
+/// What the CSV reader says within a query, in terms of the file.
+fn in_terms_of_csv(error: BehaviorError, columns: &[String]) -> BehaviorError {
+    match error {
+        BehaviorError::Query { path, source } => match csv_error(&path, columns, *source) {
+            Ok(error) => error,
+            Err(source) => BehaviorError::Query { path, source: Box::new(source) },
+        },
+        error => error,
     }
 }
 

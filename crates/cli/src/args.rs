@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Distributed customer segmentation: purchases in, validated segments out.
+/// Distributed customer segmentation: events in, validated segments out.
 ///
 /// Exit status: 0 when the command did what it was asked, 1 when it could not (one line on stderr says why), 2 when the
 /// command line was wrong. SHOAL_LOG sets what is logged to stderr, for instance `SHOAL_LOG=debug`.
@@ -21,6 +21,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a job in this process, with no server.
     Run(RunArguments),
+    /// Make the features of a job alone: from events to one row a customer.
+    Features(FeaturesArguments),
+    /// What customers do one after the other: transitions, drop-off, flows and funnels, of all and of each segment.
+    Journeys(JourneysArguments),
+    /// Make a log of events that never happened, and the truth about it: to try things, and to measure.
+    Generate(GenerateArguments),
     /// Compare numbers of clusters: fit and validate each of a range in this process, in one go.
     Sweep(SweepArguments),
     /// Print the JSON Schema of the job file.
@@ -58,6 +64,67 @@ pub(crate) struct RunArguments {
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) compute: ComputeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeaturesArguments {
+    /// The job file, as for `run`; all but its source may be missing. Without source.features, all that its events allow are made.
+    pub(crate) job: PathBuf,
+    /// Folder for features.parquet, quality.json, and quarantine.parquet where rows say too little; made when it does not exist.
+    #[arg(long, default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// What is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JourneysArguments {
+    /// The job file; its source.events says what the states are (`state`, or else `kind`).
+    pub(crate) job: PathBuf,
+    /// The state that visits should come to: adds the probability of that from each state, and what is lost where.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) target: Option<String>,
+    /// Steps of a funnel in their order.
+    #[arg(long, value_name = "STATE,..", value_delimiter = ',')]
+    pub(crate) funnel: Vec<String>,
+    /// How many steps of a visit are counted by their place.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) places: usize,
+    /// labels.parquet of a run: counts each segment by itself too.
+    #[arg(long)]
+    pub(crate) labels: Option<PathBuf>,
+    /// Folder for journeys.json, journeys.graphml and journeys_graph.json; made when it does not exist.
+    #[arg(long, default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// What is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// How many people.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) customers: u64,
+    /// The first day.
+    #[arg(long, default_value = "2025-01-01", value_name = "YYYY-MM-DD")]
+    pub(crate) start: String,
+    /// How many days.
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+    /// Seed of every random choice: the same seed, the same bytes.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Multiplies how often everybody visits and buys.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) activity: f64,
+    /// Nothing goes wrong: no repetitions, bots, wrong clocks, gaps.
+    #[arg(long)]
+    pub(crate) clean: bool,
+    /// Folder for events, truth/events and truth/customers; made when it does not exist.
+    #[arg(long, default_value = "generated")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

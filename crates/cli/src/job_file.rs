@@ -1,21 +1,35 @@
 //! Reads a job file.
 
 use anyhow::{Result, anyhow};
+use serde::de::DeserializeOwned;
+use shoal_domain::job::{FeaturesJob, SourceSpec};
 use shoal_domain::{JobSpec, Model};
 use shoal_wire::documents::parse_model;
 use std::path::Path;
 
-/// Reads and checks a job file. An unknown key, a wrong type or value is an error with its line.
+/// Reads and checks a job file.
 pub(crate) fn read(path: &Path) -> Result<JobSpec> {
+    let spec: JobSpec = parse(path)?;
+    spec.check().map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    Ok(spec)
+}
+
+/// Reads and checks a job file of which only the source matters.
+pub(crate) fn read_source(path: &Path) -> Result<SourceSpec> {
+    let job: FeaturesJob = parse(path)?;
+    job.check().map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    Ok(job.source)
+}
+
+/// An unknown key, a wrong type or value is an error with its line.
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     // One line for one mistake: the reader has the file, and line and column say where to look.
     let options = serde_saphyr::options! { with_snippet: false };
     let spec = serde_saphyr::from_str_with_options(&text, options);
-    let spec: JobSpec = spec.map_err(|error: serde_saphyr::Error| {
+    spec.map_err(|error: serde_saphyr::Error| {
         anyhow!("{}: {}", path.display(), in_our_words(&error.to_string(), &text))
-    })?;
-    spec.check().map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    Ok(spec)
+    })
 }
 
 /// What the parser says in the words of its own source, and in ours.

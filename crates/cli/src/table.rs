@@ -198,7 +198,7 @@ fn largest_mean(report: &Report, column: usize) -> f64 {
 }
 
 /// A number with about four digits for the largest of its column.
-fn number(value: f64, largest: f64) -> String {
+pub(crate) fn number(value: f64, largest: f64) -> String {
     match largest {
         // Beyond what anybody counts by digits.
         size if size >= 1e15 => format!("{value:.3e}"),

@@ -3,6 +3,7 @@
 //! The types are the job file: field names, defaults and the JSON Schema that `shoal schema` prints come from here.
 
 use crate::DomainError;
+use crate::events::EventsSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,12 +27,40 @@ impl JobSpec {
     /// Checks what the types alone cannot: ranges, and that the source is described in exactly one way.
     pub fn check(&self) -> Result<(), DomainError> {
         self.source.check()?;
+        if self.source.events.is_some() && self.source.features.is_none() {
+            let reason = "say which features of the events to cluster by; `shoal features` shows what there is";
+            return Err(DomainError::Job { field: "source.features", reason });
+        }
         self.kmeans.check()?;
         self.validate.check()
     }
 }
 
-/// A file, a folder or an object-store URL, and how to read it: ready features, or purchases to compute them from.
+/// A job of which only the features are wanted: the rest may be missing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesJob {
+    /// Where the rows come from.
+    pub source: SourceSpec,
+    /// Not looked at.
+    #[serde(default)]
+    pub prepare: Option<PrepareSpec>,
+    /// Not looked at.
+    #[serde(default)]
+    pub kmeans: Option<KMeansSpec>,
+    /// Not looked at.
+    #[serde(default)]
+    pub validate: Option<ValidateSpec>,
+}
+
+impl FeaturesJob {
+    /// Checks what the types alone cannot.
+    pub fn check(&self) -> Result<(), DomainError> {
+        self.source.check()
+    }
+}
+
+/// A file, a folder or an object-store URL, and how to read it: ready features, or purchases or events to compute them from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
@@ -41,7 +70,7 @@ pub struct SourceSpec {
     /// The file format; taken from the path's ending when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// Ready features: the numeric columns to cluster, in this order. Needs `id`.
+    /// Ready features: the numeric columns to cluster, in this order. Needs `id`. With `events`, those of their features that are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
     /// The column that names the customer of a row of ready features; its type is kept. In a CSV file it is text, as it is
@@ -54,14 +83,25 @@ pub struct SourceSpec {
     /// Purchase lines, from which recency, frequency and monetary value are computed for each customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purchases: Option<PurchasesSpec>,
+    /// Events, from which features are computed for each customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsSpec>,
 }
 
 impl SourceSpec {
     fn check(&self) -> Result<(), DomainError> {
         let wrong = |field, reason| Err(DomainError::Job { field, reason });
+        if let Some(events) = &self.events {
+            return match () {
+                () if self.purchases.is_some() => wrong("source", "give `events` or `purchases`, not both"),
+                () if self.id.is_some() => wrong("source.id", "belongs to ready features; events have `customer`"),
+                () if self.weight.is_some() => wrong("source.weight", "belongs to ready features"),
+                () => events.check(),
+            };
+        }
         match (&self.features, &self.purchases) {
             (Some(_), Some(_)) => wrong("source", "give `features` or `purchases`, not both"),
-            (None, None) => wrong("source", "give `features` (with `id`) or `purchases`"),
+            (None, None) => wrong("source", "give `features` (with `id`), `purchases` or `events`"),
             (Some(_), None) if self.id.is_none() => {
                 wrong("source.id", "ready features need the column of the customer id")
             }

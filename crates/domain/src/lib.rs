@@ -9,6 +9,7 @@ mod merge;
 
 pub mod block;
 pub mod centroids;
+pub mod events;
 pub mod job;
 pub mod model;
 pub mod prepare;

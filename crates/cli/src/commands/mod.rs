@@ -1,6 +1,9 @@
 //! One file a command.
 
+mod features;
+mod generate;
 mod jobs;
+mod journeys;
 mod labels;
 mod run;
 mod serve;
@@ -16,6 +19,9 @@ use anyhow::Result;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Features(arguments) => wait(features::features(&arguments)),
+        Command::Journeys(arguments) => wait(journeys::journeys(&arguments)),
+        Command::Generate(arguments) => generate::generate(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Schema => {
             let schema = schemars::schema_for!(shoal_domain::JobSpec);

@@ -4,6 +4,7 @@ use super::{WireError, required};
 use crate::proto;
 use shoal_clustering::PassRecord;
 use shoal_domain::JobSpec;
+use shoal_domain::events::EventsSpec;
 use shoal_domain::job::{
     Algorithm, FileFormat, Init, KMeansSpec, Missing, PrepareSpec, PurchasesSpec, Scale, Silhouette, SourceSpec,
     ValidateSpec,
@@ -53,6 +54,7 @@ impl From<&SourceSpec> for proto::Source {
                 amount: purchases.amount,
                 as_of: purchases.as_of,
             }),
+            events: source.events.as_ref().map(proto::Events::from),
         }
     }
 }
@@ -79,6 +81,7 @@ impl TryFrom<proto::Source> for SourceSpec {
                 amount: purchases.amount,
                 as_of: purchases.as_of,
             }),
+            events: source.events.map(EventsSpec::try_from).transpose()?,
         })
     }
 }
@@ -240,6 +243,6 @@ impl From<proto::Pass> for PassRecord {
 }
 
 /// An enum value that this version knows.
-fn known<E: TryFrom<i32>>(value: i32, field: &'static str) -> Result<E, WireError> {
+pub(super) fn known<E: TryFrom<i32>>(value: i32, field: &'static str) -> Result<E, WireError> {
     E::try_from(value).map_err(|_| WireError::Invalid { field, reason: "is a value that this version does not know" })
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod checkpoint;
+mod events;
 mod job;
 mod questions;
 

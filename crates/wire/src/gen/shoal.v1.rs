@@ -12,7 +12,7 @@ pub struct JobSpec {
     pub validate: ::core::option::Option<Validate>,
 }
 /// Where the rows come from.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Source {
     /// A path or URL that the coordinator reads, when the request names no data set. Otherwise for information only.
     #[prost(string, tag = "1")]
@@ -27,6 +27,82 @@ pub struct Source {
     pub weight: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "6")]
     pub purchases: ::core::option::Option<Purchases>,
+    #[prost(message, optional, tag = "7")]
+    pub events: ::core::option::Option<Events>,
+}
+/// An event log; see the job file's schema for what each field means.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Events {
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub time: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub kind: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(enumeration = "EventKind", optional, tag = "4")]
+    pub every: ::core::option::Option<i32>,
+    /// Which values of `kind` are of which kind.
+    #[prost(message, repeated, tag = "5")]
+    pub kinds: ::prost::alloc::vec::Vec<KindNames>,
+    #[prost(string, optional, tag = "6")]
+    pub order: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "7")]
+    pub amount: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "8")]
+    pub item: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "9")]
+    pub message: ::core::option::Option<::prost::alloc::string::String>,
+    /// YYYY-MM-DD; events on and after this day are left out.
+    #[prost(string, tag = "10")]
+    pub as_of: ::prost::alloc::string::String,
+    #[prost(double, optional, tag = "11")]
+    pub near_duplicate_seconds: ::core::option::Option<f64>,
+    /// 30 when absent.
+    #[prost(double, optional, tag = "12")]
+    pub session_gap_minutes: ::core::option::Option<f64>,
+    #[prost(message, repeated, tag = "13")]
+    pub engagement_weights: ::prost::alloc::vec::Vec<KindWeight>,
+    /// 30 when absent.
+    #[prost(double, optional, tag = "14")]
+    pub engagement_half_life_days: ::core::option::Option<f64>,
+    #[prost(string, optional, tag = "15")]
+    pub anonymous: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "16")]
+    pub identity: ::core::option::Option<Identity>,
+    #[prost(string, optional, tag = "17")]
+    pub state: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// How customers and cookies become people.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Identity {
+    #[prost(uint64, optional, tag = "1")]
+    pub merge_customers_up_to: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "2")]
+    pub apart: ::prost::alloc::vec::Vec<Apart>,
+}
+/// A customer and a cookie that are to be taken as never seen together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Apart {
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub anonymous: ::prost::alloc::string::String,
+}
+/// The names that events of a kind have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KindNames {
+    #[prost(enumeration = "EventKind", tag = "1")]
+    pub kind: i32,
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How much an event of a kind counts.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct KindWeight {
+    #[prost(enumeration = "EventKind", tag = "1")]
+    pub kind: i32,
+    #[prost(double, tag = "2")]
+    pub weight: f64,
 }
 /// The columns of a purchase line.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -277,6 +353,51 @@ impl FileFormat {
             "FILE_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
             "FILE_FORMAT_PARQUET" => Some(Self::Parquet),
             "FILE_FORMAT_CSV" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+}
+/// What customers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EventKind {
+    Unspecified = 0,
+    PageView = 1,
+    Screen = 2,
+    Click = 3,
+    Cart = 4,
+    Purchase = 5,
+    Support = 6,
+    Other = 7,
+}
+impl EventKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EVENT_KIND_UNSPECIFIED",
+            Self::PageView => "EVENT_KIND_PAGE_VIEW",
+            Self::Screen => "EVENT_KIND_SCREEN",
+            Self::Click => "EVENT_KIND_CLICK",
+            Self::Cart => "EVENT_KIND_CART",
+            Self::Purchase => "EVENT_KIND_PURCHASE",
+            Self::Support => "EVENT_KIND_SUPPORT",
+            Self::Other => "EVENT_KIND_OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EVENT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "EVENT_KIND_PAGE_VIEW" => Some(Self::PageView),
+            "EVENT_KIND_SCREEN" => Some(Self::Screen),
+            "EVENT_KIND_CLICK" => Some(Self::Click),
+            "EVENT_KIND_CART" => Some(Self::Cart),
+            "EVENT_KIND_PURCHASE" => Some(Self::Purchase),
+            "EVENT_KIND_SUPPORT" => Some(Self::Support),
+            "EVENT_KIND_OTHER" => Some(Self::Other),
             _ => None,
         }
     }

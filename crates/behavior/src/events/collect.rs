@@ -1,0 +1,185 @@
+//! The aggregate that brings a customer's events together.
+//!
+//! Events arrive in any order and from any thread. They are kept by column as they come, each with the number of its group (customer),
+//! and brought together once at the end: no vector a customer, and no order of arrival that could show in a result. The state that
+//! the engine may spill or send is the events themselves. What is made of them is a [`PerCustomer`].
+
+use super::rows::{Columns, EventRows, pack};
+use crate::history::{Event, Flawed};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// What is made of the events of each customer.
+pub(crate) trait PerCustomer: Debug + Clone + Eq + Hash + Send + Sync + 'static {
+    /// Grows by a customer at a time.
+    type Table: Send;
+
+    /// Of the column that comes out.
+    fn data_type(&self) -> DataType;
+
+    /// With room for so many.
+    fn table(&self, n_customers: usize) -> Self::Table;
+
+    /// Adds a customer, whose events are in no order yet.
+    fn add(&self, events: &mut Vec<Event>, flawed: Flawed, table: &mut Self::Table);
+
+    /// The column.
+    fn finish(&self, table: Self::Table) -> Result<ArrayRef>;
+}
+
+/// Events of each customer, and what is made of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Collect<T> {
+    columns: Columns,
+    made: T,
+    signature: Signature,
+}
+
+impl<T: PerCustomer> Collect<T> {
+    /// An aggregate of int64 columns: time, kind, then order and amount, item, message where `columns` has them.
+    pub(crate) fn aggregate(columns: Columns, made: T) -> AggregateUDF {
+        let signature = Signature::exact(vec![DataType::Int64; columns.count() + 1], Volatility::Immutable);
+        AggregateUDF::from(Self { columns, made, signature })
+    }
+}
+
+impl<T: PerCustomer> AggregateUDFImpl for Collect<T> {
+    fn name(&self) -> &str {
+        "of_customer"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.made.data_type())
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Err(DataFusionError::NotImplemented("it is of customers: GROUP BY is needed".to_owned()))
+    }
+
+    fn state_fields(&self, _: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        let item = Arc::new(Field::new_list_field(DataType::Int64, false));
+        let list = |column| Arc::new(Field::new(format!("column {column}"), DataType::List(Arc::clone(&item)), false));
+        Ok((0..self.columns.count()).map(list).collect())
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Collector {
+            columns: self.columns,
+            made: self.made.clone(),
+            rows: EventRows::new(self.columns),
+            n_groups: 0,
+        }))
+    }
+}
+
+/// Events of one partition.
+struct Collector<T> {
+    columns: Columns,
+    made: T,
+    rows: EventRows,
+    n_groups: usize,
+}
+
+impl<T> Collector<T> {
+    /// How many groups are given away now.
+    fn take_groups(&mut self, emit_to: EmitTo) -> usize {
+        let n_groups = match emit_to {
+            EmitTo::All => self.n_groups,
+            EmitTo::First(n_groups) => n_groups,
+        };
+        self.n_groups -= n_groups;
+        n_groups
+    }
+}
+
+impl<T: PerCustomer> GroupsAccumulator for Collector<T> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.n_groups = total_num_groups;
+        let columns: Vec<&Int64Array> = values.iter().map(|column| column.as_primitive::<Int64Type>()).collect();
+        let [time, kind, others @ ..] = columns.as_slice() else {
+            return Err(DataFusionError::Internal("events have a time and a kind".to_owned()));
+        };
+        let amount = self.columns.orders.then(|| others[1]);
+        let is_counted = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        for (row, group) in group_indices.iter().enumerate().filter(|(row, _)| is_counted(*row)) {
+            let has_amount = amount.is_none_or(|amount| amount.is_valid(row));
+            let packed = pack(time.is_valid(row).then(|| time.value(row)), kind.value(row), has_amount);
+            // What is null is nothing.
+            let others = others.iter().map(|column| if column.is_valid(row) { column.value(row) } else { 0 });
+            self.rows.push(*group, std::iter::once(packed).chain(others));
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let n_groups = self.take_groups(emit_to);
+        let grouped = self.rows.take(n_groups);
+        let mut table = self.made.table(n_groups);
+        let mut events = Vec::new();
+        for group in 0..n_groups {
+            let flawed = grouped.events_of(group, &mut events);
+            self.made.add(&mut events, flawed, &mut table);
+        }
+        self.made.finish(table)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let n_groups = self.take_groups(emit_to);
+        let grouped = self.rows.take(n_groups);
+        let item = Arc::new(Field::new_list_field(DataType::Int64, false));
+        let list = |values: Vec<i64>| -> Result<ArrayRef> {
+            let offsets = OffsetBuffer::from_lengths(grouped.lengths());
+            Ok(Arc::new(ListArray::try_new(Arc::clone(&item), offsets, Arc::new(Int64Array::from(values)), None)?))
+        };
+        grouped.columns().map(list).collect()
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.n_groups = total_num_groups;
+        let lists: Vec<&ListArray> = values.iter().map(|column| column.as_list::<i32>()).collect();
+        for (row, group) in group_indices.iter().enumerate() {
+            let (start, end) = (lists[0].value_offsets()[row] as usize, lists[0].value_offsets()[row + 1] as usize);
+            for position in start..end {
+                let value = |list: &&ListArray| list.values().as_primitive::<Int64Type>().value(position);
+                self.rows.push(*group, lists.iter().map(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn convert_to_state(&self, _: &[ArrayRef], _: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        Err(DataFusionError::NotImplemented("rows are not made states one by one".to_owned()))
+    }
+
+    fn size(&self) -> usize {
+        self.rows.n_bytes()
+    }
+}

@@ -1,0 +1,136 @@
+//! Columns of a log as whole numbers: kinds, hashes, millionths. What SQL has no word for, one row at a time.
+
+use super::kinds::Kinds;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::hash_utils::{QualityRandomState, create_hashes};
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::prelude::Expr;
+use std::sync::Arc;
+
+/// Any fixed number: hashes must be the same in every process that works on one job.
+const HASH_SEED: u64 = 0x5348_4f41;
+/// Six digits after the point hold every currency's smallest unit.
+const AMOUNT: DataType = DataType::Decimal128(38, 6);
+
+/// Kinds of events by their number.
+pub(super) fn kind(column: Expr, kinds: Kinds) -> Expr {
+    call("event_kind", Recode::Kind(Arc::new(kinds)), column)
+}
+
+/// Numbers from 1 on of what is in an ascending list; 0 of what is not.
+pub(crate) fn recode_states(column: Expr, states: &[String]) -> Expr {
+    call("state", Recode::State(Arc::from(states)), column)
+}
+
+/// A number for each distinct value, null where there is none. Two values of one customer share a number once in 2^64 pairs.
+pub(super) fn hash(column: Expr) -> Expr {
+    call("hash", Recode::Hash, column)
+}
+
+/// Amounts in millionths of their unit; null where a value is none that 64 bits hold.
+pub(super) fn millionths(column: Expr) -> Expr {
+    call("millionths", Recode::Millionths, column)
+}
+
+/// Microseconds since 1970; null where a value is no time.
+pub(crate) fn microseconds(column: Expr) -> Expr {
+    call("microseconds", Recode::Microseconds, column)
+}
+
+fn call(name: &'static str, recode: Recode, column: Expr) -> Expr {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::from(Function { name, recode, signature }).call(vec![column])
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Function {
+    name: &'static str,
+    recode: Recode,
+    signature: Signature,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Recode {
+    Kind(Arc<Kinds>),
+    State(Arc<[String]>),
+    Hash,
+    Millionths,
+    Microseconds,
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = args.args[0].to_array(args.number_rows)?;
+        let numbers = match &self.recode {
+            Recode::Kind(kinds) => kinds_of(&column, kinds)?,
+            Recode::State(states) => states_of(&column, states)?,
+            Recode::Hash => hashes_of(&column)?,
+            Recode::Millionths => millionths_of(&column)?,
+            Recode::Microseconds => microseconds_of(&column)?,
+        };
+        Ok(ColumnarValue::Array(Arc::new(numbers)))
+    }
+}
+
+fn kinds_of(column: &ArrayRef, kinds: &Kinds) -> Result<Int64Array> {
+    let text = cast(column, &DataType::Utf8)?;
+    let text = text.as_string::<i32>();
+    // Neighbours are often of one kind.
+    let mut last = ("", kinds.of(""));
+    let number = |value: Option<&str>| kinds.of(value.unwrap_or_default()) as i64;
+    if text.null_count() > 0 {
+        return Ok(text.iter().map(|value| Some(number(value))).collect());
+    }
+    let mut numbers = Vec::with_capacity(text.len());
+    for row in 0..text.len() {
+        let value = text.value(row);
+        if value != last.0 {
+            last = (value, kinds.of(value));
+        }
+        numbers.push(last.1 as i64);
+    }
+    Ok(numbers.into())
+}
+
+fn states_of(column: &ArrayRef, states: &[String]) -> Result<Int64Array> {
+    let text = cast(column, &DataType::Utf8)?;
+    let place = |name: &str| states.binary_search_by(|state| state.as_str().cmp(name));
+    let number = |name: Option<&str>| name.and_then(|name| place(name).ok()).map_or(0, |place| place as i64 + 1);
+    Ok(text.as_string::<i32>().iter().map(|name| Some(number(name))).collect())
+}
+
+fn hashes_of(column: &ArrayRef) -> Result<Int64Array> {
+    let mut hashes = vec![0; column.len()];
+    create_hashes([column], &QualityRandomState::with_seed(HASH_SEED), &mut hashes)?;
+    // 0 stands for nothing.
+    let numbers: Vec<i64> = hashes.into_iter().map(|hash| if hash == 0 { 1 } else { hash as i64 }).collect();
+    Ok(Int64Array::new(numbers.into(), column.logical_nulls()))
+}
+
+fn millionths_of(column: &ArrayRef) -> Result<Int64Array> {
+    // What is NaN, infinite or no number becomes null here.
+    let decimals = cast(column, &AMOUNT)?;
+    let decimals = decimals.as_primitive::<Decimal128Type>();
+    Ok(decimals.iter().map(|value| value.and_then(|value| i64::try_from(value).ok())).collect())
+}
+
+fn microseconds_of(column: &ArrayRef) -> Result<Int64Array> {
+    let times = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    Ok(times.reinterpret_cast::<Int64Type>())
+}

@@ -1,0 +1,23 @@
+//! An event log to one row of features a customer.
+//!
+//! The query engine reads, recodes, brings customers together and may spill; [`collect`] is the one aggregate of ours, and what it
+//! computes of a customer are the pure functions of [`crate::history`] and [`crate::measures`].
+
+mod check;
+mod collect;
+mod features;
+mod functions;
+mod kinds;
+mod measured;
+mod quality;
+mod query;
+mod rfm_cells;
+mod rows;
+mod table;
+mod wanted;
+
+pub(crate) use collect::PerCustomer;
+pub(crate) use features::{features, flawed};
+pub(crate) use functions::{microseconds, recode_states};
+pub use quality::{DuplicateCounts, Quality, QuarantineCounts};
+pub(crate) use query::Query;

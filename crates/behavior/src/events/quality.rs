@@ -1,0 +1,49 @@
+//! What was wrong with a log, by count.
+
+use crate::identity::IdentityCounts;
+use serde::Serialize;
+
+/// How many events were read, and what became of those that are in no feature: each row is counted in one place. Events at and after `as_of` are in none of the counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Quality {
+    /// Customers with at least one event that counts.
+    pub n_customers: u64,
+    /// Rows of the log.
+    pub n_rows: u64,
+    /// Events that features were made of.
+    pub n_events: u64,
+    /// Events removed because they were told twice.
+    pub duplicates: DuplicateCounts,
+    /// Rows that say too little, and were put in quarantine.
+    pub quarantined: QuarantineCounts,
+    /// What became of cookies, where the log has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityCounts>,
+}
+
+/// Events removed, by the rule that removed them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct DuplicateCounts {
+    /// Told by a message that was there before.
+    pub message: u64,
+    /// Equal to one shortly before.
+    pub near: u64,
+}
+
+/// Rows put in quarantine, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct QuarantineCounts {
+    /// Whose they are is not said.
+    pub no_customer: u64,
+    /// When it was is not said, or is no time.
+    pub no_time: u64,
+    /// Purchases whose amount is not said, or is no number.
+    pub no_amount: u64,
+}
+
+impl QuarantineCounts {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.no_customer + self.no_time + self.no_amount
+    }
+}

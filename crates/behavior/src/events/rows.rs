@@ -1,0 +1,189 @@
+//! Events of many customers by column, in the order in which they came.
+
+use crate::history::{Event, Flawed};
+use shoal_domain::events::EventKind;
+
+/// Which columns events have beside time and kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Columns {
+    /// Orders and amounts of purchases.
+    pub(crate) orders: bool,
+    /// What events are about.
+    pub(crate) items: bool,
+    /// Messages that told of them.
+    pub(crate) messages: bool,
+}
+
+impl Columns {
+    /// Columns as they are kept, time and kind in one.
+    pub(super) fn count(self) -> usize {
+        1 + 2 * usize::from(self.orders) + usize::from(self.items) + usize::from(self.messages)
+    }
+}
+
+/// A time is kept with what the event is in its lowest bits: 8 bytes less an event. What is left are times of 18,000 years around 1970.
+const TIME_SHIFT: u32 = 4;
+const MARKS: i64 = 1 << TIME_SHIFT;
+/// Marks of events with a flaw; those below are kinds.
+const NO_TIME: i64 = 8;
+const NO_AMOUNT: i64 = 9;
+
+/// Time and kind of an event in one number, or its flaw. Nulls are what is not known; `amount` is null of purchases without one.
+pub(super) fn pack(time: Option<i64>, kind: i64, has_amount: bool) -> i64 {
+    match time.and_then(|time| time.checked_mul(MARKS)) {
+        None => NO_TIME,
+        Some(_) if kind == EventKind::Purchase as i64 && !has_amount => NO_AMOUNT,
+        Some(time) => time | kind,
+    }
+}
+
+/// Events, each with the number of its customer.
+pub(super) struct EventRows {
+    columns: Columns,
+    customers: Vec<u32>,
+    /// As many as [`Columns::count`], each as long as `customers`.
+    values: Vec<Vec<i64>>,
+}
+
+impl EventRows {
+    pub(super) fn new(columns: Columns) -> Self {
+        Self { columns, customers: Vec::new(), values: vec![Vec::new(); columns.count()] }
+    }
+
+    /// Adds an event; `values` are its columns.
+    pub(super) fn push(&mut self, customer: usize, values: impl Iterator<Item = i64>) {
+        self.customers.push(u32::try_from(customer).expect("memory holds fewer than 2^32 customers of a partition"));
+        for (column, value) in self.values.iter_mut().zip(values) {
+            column.push(value);
+        }
+    }
+
+    /// Bytes that the events take.
+    pub(super) fn n_bytes(&self) -> usize {
+        let numbers: usize = self.values.iter().map(|column| column.capacity() * size_of::<i64>()).sum();
+        numbers + self.customers.capacity() * size_of::<u32>()
+    }
+
+    /// Takes the events of the first customers out; the others move up.
+    pub(super) fn take(&mut self, n_customers: usize) -> ByCustomer {
+        let mut rest = Self::new(self.columns);
+        for (row, customer) in self.customers.iter().enumerate() {
+            if let Some(customer) = (*customer as usize).checked_sub(n_customers) {
+                rest.push(customer, self.values.iter().map(|column| column[row]));
+            }
+        }
+        ByCustomer::new(std::mem::replace(self, rest), n_customers)
+    }
+}
+
+/// Events brought together by customer, by a counting sort of their row numbers.
+pub(super) struct ByCustomer {
+    rows: EventRows,
+    /// Where the events of each customer begin in `order`, and where those of the last one end.
+    starts: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl ByCustomer {
+    /// Leaves out customers from `n_customers` on.
+    fn new(rows: EventRows, n_customers: usize) -> Self {
+        let mut starts = vec![0u32; n_customers + 1];
+        let is_taken = |customer: &u32| (*customer as usize) < n_customers;
+        for customer in rows.customers.iter().copied().filter(is_taken) {
+            starts[customer as usize + 1] += 1;
+        }
+        for customer in 0..n_customers {
+            starts[customer + 1] += starts[customer];
+        }
+        let mut order = vec![0u32; starts[n_customers] as usize];
+        let mut next = starts.clone();
+        for (row, customer) in rows.customers.iter().enumerate().filter(|(_, customer)| is_taken(customer)) {
+            let place = &mut next[*customer as usize];
+            order[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Self { rows, starts, order }
+    }
+
+    fn rows_of(&self, customer: usize) -> &[u32] {
+        &self.order[self.starts[customer] as usize..self.starts[customer + 1] as usize]
+    }
+
+    /// Puts the events of a customer into `events`, in no order, and tells of those that have a flaw.
+    pub(super) fn events_of(&self, customer: usize, events: &mut Vec<Event>) -> Flawed {
+        events.clear();
+        let mut flawed = Flawed::default();
+        let Columns { orders, items, messages } = self.rows.columns;
+        let mut columns = self.rows.values.iter();
+        let mut next = |is_there: bool| is_there.then(|| columns.next().expect("as many as were counted").as_slice());
+        let (packed, order, amount) = (next(true).unwrap_or_default(), next(orders), next(orders));
+        let (item, message) = (next(items), next(messages));
+        for row in self.rows_of(customer).iter().map(|row| *row as usize) {
+            let value = |column: Option<&[i64]>| column.map_or(0, |column| column[row]);
+            let kind = match packed[row] & (MARKS - 1) {
+                NO_TIME => {
+                    flawed.no_time += 1;
+                    continue;
+                }
+                NO_AMOUNT => {
+                    flawed.no_amount += 1;
+                    continue;
+                }
+                kind => EventKind::ALL[kind as usize],
+            };
+            let (order, amount) = (value(order), value(amount));
+            events.push(Event {
+                time: packed[row] >> TIME_SHIFT,
+                kind,
+                order,
+                amount,
+                item: value(item),
+                message: value(message),
+            });
+        }
+        flawed
+    }
+
+    /// How many events each customer has, flawed ones included.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
+    }
+
+    /// The columns, events of one customer together.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Vec<i64>> + '_ {
+        self.rows.values.iter().map(|column| self.order.iter().map(|row| column[*row as usize]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_back_by_customer_and_flaws_are_counted() {
+        let columns = Columns { orders: true, items: false, messages: false };
+        let mut rows = EventRows::new(columns);
+        let purchase = EventKind::Purchase as i64;
+        let events = [
+            (2, pack(Some(-5), purchase, true), 7, 100),
+            (0, pack(Some(9), EventKind::Other as i64, true), 0, 0),
+            (2, pack(None, purchase, true), 8, 5),
+            (1, pack(Some(3), purchase, false), 8, 0),
+            (2, pack(Some(i64::MAX), purchase, true), 8, 5),
+        ];
+        for (customer, packed, order, amount) in events {
+            rows.push(customer, [packed, order, amount].into_iter());
+        }
+        let mut found = Vec::new();
+        let first = rows.take(2);
+        assert_eq!(first.events_of(0, &mut found), Flawed::default());
+        assert_eq!((found[0].time, found[0].kind), (9, EventKind::Other));
+        assert_eq!(first.events_of(1, &mut found), Flawed { no_time: 0, no_amount: 1 });
+        assert!(found.is_empty());
+        // What was the third customer is the first of those that are left.
+        let rest = rows.take(1);
+        assert_eq!(rest.events_of(0, &mut found), Flawed { no_time: 2, no_amount: 0 });
+        let kind = EventKind::Purchase;
+        assert_eq!(found, [Event { time: -5, kind, order: 7, amount: 100, item: 0, message: 0 }]);
+    }
+}

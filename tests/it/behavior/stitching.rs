@@ -1,0 +1,111 @@
+//! People found by cookies against those who there were.
+
+use super::generated::{features, generate, spec};
+use anyhow::Result;
+use shoal_behavior::identity::{Links, Rules, Seen};
+use shoal_domain::events::EventsSpec;
+use shoal_generator::{DirtSpec, Event, Piece};
+use std::collections::{BTreeMap, HashMap};
+
+const GAP: i64 = 30 * 60_000_000;
+
+fn customer(event: &Event) -> Option<String> {
+    event.origin.logged_in.then(|| id(event.person))
+}
+
+fn id(person: u64) -> String {
+    format!("c{person:07}")
+}
+
+fn cookie(event: &Event) -> String {
+    format!("k{:x}-{}", event.origin.device, event.origin.cookie)
+}
+
+/// Who is who, by the same rules as the queries, from events in memory.
+fn links(events: &[&Event]) -> Links {
+    let mut seen: HashMap<(Option<String>, String), u64> = HashMap::new();
+    for event in events {
+        *seen.entry((customer(event), cookie(event))).or_default() += 1;
+    }
+    let seen = seen.into_iter().map(|((customer, cookie), n_events)| Seen { customer, cookie: Some(cookie), n_events });
+    let mut links = Links::new(seen.collect(), &Rules::default());
+    let shared: Vec<String> = links.shared().map(str::to_owned).collect();
+    for shared in shared {
+        let on_it = events.iter().filter(|event| cookie(event) == shared);
+        let mut visits: Vec<_> = on_it.filter_map(|event| Some((event.time?, customer(event)))).collect();
+        visits.sort();
+        links.tell_apart(&shared, &visits, GAP);
+    }
+    links
+}
+
+fn all(pieces: &[Piece]) -> Vec<&Event> {
+    pieces.iter().flat_map(|piece| &piece.events).collect()
+}
+
+fn pairs(counts: impl IntoIterator<Item = u64>) -> f64 {
+    counts.into_iter().map(|n| n as f64 * (n as f64 - 1.0) / 2.0).sum()
+}
+
+/// Precision and recall of pairs of events that are said to be of one person.
+fn pairwise(labels: &[(String, u64)]) -> (f64, f64) {
+    let mut both: HashMap<(&str, u64), u64> = HashMap::new();
+    let (mut found, mut truth): (HashMap<&str, u64>, HashMap<u64, u64>) = Default::default();
+    for (person, true_person) in labels {
+        *both.entry((person, *true_person)).or_default() += 1;
+        *found.entry(person).or_default() += 1;
+        *truth.entry(*true_person).or_default() += 1;
+    }
+    let right = pairs(both.into_values());
+    (right / pairs(found.into_values()), right / pairs(truth.into_values()))
+}
+
+#[test]
+fn people_are_found_by_their_cookies() -> Result<()> {
+    let pieces = generate(DirtSpec { bots: 0.0, shared_tablets: 0.2, ..DirtSpec::default() })?;
+    let events = all(&pieces);
+    let links = links(&events);
+    // What no id tells, nobody can stitch by ids: cookies with which their owner was never logged in.
+    let owners: HashMap<(String, u64), bool> = events.iter().fold(HashMap::new(), |mut owners, event| {
+        *owners.entry((cookie(event), event.person)).or_default() |= event.origin.logged_in;
+        owners
+    });
+    let told = events.iter().filter(|event| owners[&(cookie(event), event.person)]);
+    let label = |event: &&&Event| {
+        let person = links.person(customer(event).as_deref(), Some(&cookie(event)), event.time).map(str::to_owned);
+        (person.unwrap_or_else(|| cookie(event)), event.person)
+    };
+    let (precision, recall) = pairwise(&told.map(|event| label(&event)).collect::<Vec<_>>());
+    let f1 = 2.0 * precision * recall / (precision + recall);
+    assert!(f1 >= 0.99 && precision >= 0.999, "precision {precision}, recall {recall}, F1 {f1}");
+    assert!(links.counts().n_cookies_shared > 20, "tablets are shared: {:?}", links.counts());
+    Ok(())
+}
+
+#[test]
+fn queries_stitch_as_the_rules_say_and_sessions_are_exact() -> Result<()> {
+    let pieces = generate(DirtSpec { bots: 0.0, missing_times: 0.0, missing_amounts: 0.0, ..DirtSpec::default() })?;
+    let found = features(&pieces, EventsSpec { anonymous: Some("cookie_id".to_owned()), ..spec() })?;
+    // Wrong clocks take some events past the end.
+    let events: Vec<&Event> =
+        all(&pieces).into_iter().filter(|event| event.time.is_some_and(|time| time < AS_OF)).collect();
+    let links = links(&events);
+    assert_eq!(found.quality.identity, Some(links.counts()));
+    let mut times: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for event in events.iter().filter(|event| !event.flaws.retry) {
+        if let Some(person) = links.person(customer(event).as_deref(), Some(&cookie(event)), event.time) {
+            times.entry(person.to_owned()).or_default().extend(event.time);
+        }
+    }
+    assert!(found.ids.iter().eq(times.keys()), "the same people");
+    for (row, times) in times.values_mut().enumerate() {
+        times.sort_unstable();
+        let n_sessions = 1 + times.windows(2).filter(|pair| pair[1] - pair[0] > GAP).count();
+        assert_eq!(found.column("sessions")[row], Some(n_sessions as f64), "{}", found.ids[row]);
+        assert_eq!(found.column("n_events")[row], Some(times.len() as f64), "{}", found.ids[row]);
+    }
+    Ok(())
+}
+
+/// 2026-01-01, in microseconds.
+const AS_OF: i64 = 20_454 * 86_400_000_000;
