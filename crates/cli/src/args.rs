@@ -119,6 +119,9 @@ pub(crate) struct GenerateArguments {
     /// Multiplies how often everybody visits and buys.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) activity: f64,
+    /// Everybody is logged in all the time, so that every event has its customer.
+    #[arg(long)]
+    pub(crate) always_logged_in: bool,
     /// Nothing goes wrong: no repetitions, bots, wrong clocks, gaps.
     #[arg(long)]
     pub(crate) clean: bool,

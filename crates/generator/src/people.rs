@@ -111,7 +111,13 @@ impl Log {
             let reset = draws.chance(COOKIE_RESET);
             cookies[device as usize] += u32::from(reset);
             let login = is_order || draws.chance(person.persona().login);
-            let login_at = if login { draws.below(visit.len() as u64 / 2 + 1) as usize } else { usize::MAX };
+            let login_at = if self.spec.always_logged_in {
+                0
+            } else if login {
+                draws.below(visit.len() as u64 / 2 + 1) as usize
+            } else {
+                usize::MAX
+            };
             let (device_number, cookie, skew) = match on_tablet {
                 Some(tablet) => (tablet, ((start - self.start) / TABLET_RESET) as u32, 0),
                 None => (number * DEVICES_OF_PERSON + device, cookies[device as usize], skews[device as usize]),

@@ -18,6 +18,8 @@ pub struct GeneratorSpec {
     pub seed: u64,
     /// Multiplies how often everybody visits and buys.
     pub activity: f64,
+    /// Everybody is logged in all the time, so that the log knows whose every event is.
+    pub always_logged_in: bool,
     /// What goes wrong on the way of an event to its file.
     pub dirt: DirtSpec,
 }
@@ -30,6 +32,7 @@ impl Default for GeneratorSpec {
             n_days: 365,
             seed: 0,
             activity: 1.0,
+            always_logged_in: false,
             dirt: DirtSpec::default(),
         }
     }

@@ -1,10 +1,10 @@
 //! The aggregate that brings a customer's events together.
 //!
-//! Events arrive in any order and from any thread. They are kept by column as they come, each with the number of its group (customer),
+//! Events arrive in any order and from any thread. They are kept as they come, each with the number of its group (customer),
 //! and brought together once at the end: no vector a customer, and no order of arrival that could show in a result. The state that
 //! the engine may spill or send is the events themselves. What is made of them is a [`PerCustomer`].
 
-use super::rows::{Columns, EventRows, pack};
+use super::rows::{Columns, EventRows, MAX_COLUMNS, pack};
 use crate::history::{Event, Flawed};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
@@ -15,6 +15,7 @@ use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -77,7 +78,8 @@ impl<T: PerCustomer> AggregateUDFImpl for Collect<T> {
     fn state_fields(&self, _: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let item = Arc::new(Field::new_list_field(DataType::Int64, false));
         let list = |column| Arc::new(Field::new(format!("column {column}"), DataType::List(Arc::clone(&item)), false));
-        Ok((0..self.columns.count()).map(list).collect())
+        let nobody = Arc::new(Field::new("nobody", DataType::Int64, false));
+        Ok(std::iter::once(nobody).chain((0..self.columns.count()).map(list)).collect())
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
@@ -89,6 +91,7 @@ impl<T: PerCustomer> AggregateUDFImpl for Collect<T> {
             columns: self.columns,
             made: self.made.clone(),
             rows: EventRows::new(self.columns),
+            n_of_nobody: BTreeMap::new(),
             n_groups: 0,
         }))
     }
@@ -99,18 +102,22 @@ struct Collector<T> {
     columns: Columns,
     made: T,
     rows: EventRows,
+    /// Events that the filter of the aggregate takes out, by group: only counted.
+    n_of_nobody: BTreeMap<usize, u64>,
     n_groups: usize,
 }
 
 impl<T> Collector<T> {
-    /// How many groups are given away now.
-    fn take_groups(&mut self, emit_to: EmitTo) -> usize {
+    /// How many groups are given away now, and their events that are only counted; the other groups move up.
+    fn take_groups(&mut self, emit_to: EmitTo) -> (usize, BTreeMap<usize, u64>) {
         let n_groups = match emit_to {
             EmitTo::All => self.n_groups,
             EmitTo::First(n_groups) => n_groups,
         };
         self.n_groups -= n_groups;
-        n_groups
+        let rest = self.n_of_nobody.split_off(&n_groups);
+        let rest = rest.into_iter().map(|(group, n_events)| (group - n_groups, n_events)).collect();
+        (n_groups, std::mem::replace(&mut self.n_of_nobody, rest))
     }
 }
 
@@ -128,48 +135,65 @@ impl<T: PerCustomer> GroupsAccumulator for Collector<T> {
             return Err(DataFusionError::Internal("events have a time and a kind".to_owned()));
         };
         let amount = self.columns.orders.then(|| others[1]);
-        let is_counted = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-        for (row, group) in group_indices.iter().enumerate().filter(|(row, _)| is_counted(*row)) {
+        let is_known = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        let mut event = [0; MAX_COLUMNS];
+        for (row, group) in group_indices.iter().enumerate() {
+            if !is_known(row) {
+                *self.n_of_nobody.entry(*group).or_default() += 1;
+                continue;
+            }
             let has_amount = amount.is_none_or(|amount| amount.is_valid(row));
-            let packed = pack(time.is_valid(row).then(|| time.value(row)), kind.value(row), has_amount);
-            // What is null is nothing.
-            let others = others.iter().map(|column| if column.is_valid(row) { column.value(row) } else { 0 });
-            self.rows.push(*group, std::iter::once(packed).chain(others));
+            event[0] = pack(time.is_valid(row).then(|| time.value(row)), kind.value(row), has_amount);
+            for (value, column) in event[1..].iter_mut().zip(others) {
+                // What is null is nothing.
+                *value = if column.is_valid(row) { column.value(row) } else { 0 };
+            }
+            self.rows.push(*group, &event[..self.columns.count()]);
         }
         Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let n_groups = self.take_groups(emit_to);
+        let (n_groups, n_of_nobody) = self.take_groups(emit_to);
         let grouped = self.rows.take(n_groups);
         let mut table = self.made.table(n_groups);
         let mut events = Vec::new();
         for group in 0..n_groups {
-            let flawed = grouped.events_of(group, &mut events);
+            let mut flawed = grouped.events_of(group, &mut events);
+            flawed.no_customer = n_of_nobody.get(&group).copied().unwrap_or(0);
             self.made.add(&mut events, flawed, &mut table);
         }
         self.made.finish(table)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let n_groups = self.take_groups(emit_to);
+        let (n_groups, n_of_nobody) = self.take_groups(emit_to);
         let grouped = self.rows.take(n_groups);
+        let nobody = (0..n_groups).map(|group| n_of_nobody.get(&group).map_or(0, |n_events| *n_events as i64));
+        let nobody: ArrayRef = Arc::new(Int64Array::from_iter_values(nobody));
         let item = Arc::new(Field::new_list_field(DataType::Int64, false));
         let list = |values: Vec<i64>| -> Result<ArrayRef> {
             let offsets = OffsetBuffer::from_lengths(grouped.lengths());
             Ok(Arc::new(ListArray::try_new(Arc::clone(&item), offsets, Arc::new(Int64Array::from(values)), None)?))
         };
-        grouped.columns().map(list).collect()
+        std::iter::once(Ok(nobody)).chain(grouped.columns().map(list)).collect()
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.n_groups = total_num_groups;
-        let lists: Vec<&ListArray> = values.iter().map(|column| column.as_list::<i32>()).collect();
+        let (nobody, lists) = (values[0].as_primitive::<Int64Type>(), &values[1..]);
+        let lists: Vec<&ListArray> = lists.iter().map(|column| column.as_list::<i32>()).collect();
+        let mut event = [0; MAX_COLUMNS];
         for (row, group) in group_indices.iter().enumerate() {
+            if nobody.value(row) > 0 {
+                *self.n_of_nobody.entry(*group).or_default() += nobody.value(row) as u64;
+            }
             let (start, end) = (lists[0].value_offsets()[row] as usize, lists[0].value_offsets()[row + 1] as usize);
             for position in start..end {
-                let value = |list: &&ListArray| list.values().as_primitive::<Int64Type>().value(position);
-                self.rows.push(*group, lists.iter().map(value));
+                for (value, list) in event.iter_mut().zip(&lists) {
+                    *value = list.values().as_primitive::<Int64Type>().value(position);
+                }
+                self.rows.push(*group, &event[..lists.len()]);
             }
         }
         Ok(())

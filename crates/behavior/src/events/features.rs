@@ -13,6 +13,7 @@ use crate::measures::Settings;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::when;
 use datafusion::prelude::{ident, lit};
+use futures::TryStreamExt;
 use shoal_domain::events::{EventKind, EventsSpec};
 
 /// Features that were made of events.
@@ -36,8 +37,8 @@ pub(crate) async fn features(
     let families = wanted::families(spec, &names);
     let (duplicates, settings, as_of) = (query.duplicates(), Settings::of(spec), query.as_of);
     let item = spec.item.as_ref().map(|column| hash(ident(column)));
-    let customers = query.customers(item, Measured { duplicates, families, settings, as_of })?;
-    let groups = customers.collect().await.map_err(&failed)?;
+    let customers = query.customers(item, Measured { duplicates, families, settings, as_of }).await?;
+    let groups = customers.stream().map_err(&failed)?.try_collect().await.map_err(&failed)?;
     let collected = Collected::new(groups, &spec.customer).map_err(|error| failed(error.into()))?;
     let quality = quality_of(&collected, query.links.as_deref());
     if quality.n_customers == 0 {
@@ -49,8 +50,8 @@ pub(crate) async fn features(
 }
 
 fn quality_of(collected: &Collected, links: Option<&Links>) -> Quality {
-    let [n_events, message, near, no_time, no_amount] = COUNTS.map(|count| collected.sum(count));
-    let no_customer = links.map_or(collected.n_without_customer, Links::n_of_nobody);
+    let [n_events, message, near, of_nobody, no_time, no_amount] = COUNTS.map(|count| collected.sum(count));
+    let no_customer = links.map_or(of_nobody, Links::n_of_nobody);
     let identity = links.map(Links::counts);
     let n_visitor_events = identity.map_or(0, |identity| identity.n_visitor_events);
     let duplicates = DuplicateCounts { message, near };

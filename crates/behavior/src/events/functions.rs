@@ -8,6 +8,7 @@ use datafusion::common::hash_utils::{QualityRandomState, create_hashes};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::Expr;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Any fixed number: hashes must be the same in every process that works on one job.
@@ -88,30 +89,30 @@ impl ScalarUDFImpl for Function {
 }
 
 fn kinds_of(column: &ArrayRef, kinds: &Kinds) -> Result<Int64Array> {
+    by_distinct_text(column, &|name| kinds.of(name) as i64)
+}
+
+/// A number for each text, looked up once a distinct one; the empty text stands for nothing.
+fn by_distinct_text(column: &ArrayRef, number: &dyn Fn(&str) -> i64) -> Result<Int64Array> {
+    if let Some(dictionary) = column.as_any_dictionary_opt() {
+        let of_values = by_distinct_text(dictionary.values(), number)?;
+        let of_key =
+            |(row, key): (usize, usize)| if dictionary.is_valid(row) { of_values.value(key) } else { number("") };
+        return Ok(dictionary.normalized_keys().into_iter().enumerate().map(of_key).map(Some).collect());
+    }
     let text = cast(column, &DataType::Utf8)?;
     let text = text.as_string::<i32>();
-    // Neighbours are often of one kind.
-    let mut last = ("", kinds.of(""));
-    let number = |value: Option<&str>| kinds.of(value.unwrap_or_default()) as i64;
-    if text.null_count() > 0 {
-        return Ok(text.iter().map(|value| Some(number(value))).collect());
-    }
-    let mut numbers = Vec::with_capacity(text.len());
-    for row in 0..text.len() {
-        let value = text.value(row);
-        if value != last.0 {
-            last = (value, kinds.of(value));
-        }
-        numbers.push(last.1 as i64);
-    }
-    Ok(numbers.into())
+    let mut known: HashMap<&str, i64> = HashMap::new();
+    let of_row = |row| {
+        let name = if text.is_valid(row) { text.value(row) } else { "" };
+        *known.entry(name).or_insert_with(|| number(name))
+    };
+    Ok(Int64Array::from_iter_values((0..text.len()).map(of_row)))
 }
 
 fn states_of(column: &ArrayRef, states: &[String]) -> Result<Int64Array> {
-    let text = cast(column, &DataType::Utf8)?;
     let place = |name: &str| states.binary_search_by(|state| state.as_str().cmp(name));
-    let number = |name: Option<&str>| name.and_then(|name| place(name).ok()).map_or(0, |place| place as i64 + 1);
-    Ok(text.as_string::<i32>().iter().map(|name| Some(number(name))).collect())
+    by_distinct_text(column, &|name| place(name).map_or(0, |place| place as i64 + 1))
 }
 
 fn hashes_of(column: &ArrayRef) -> Result<Int64Array> {

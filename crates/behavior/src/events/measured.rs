@@ -10,8 +10,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Counts that come with the features.
-pub(super) const COUNTS: [&str; 5] =
-    ["events", "told by a message that was there before", "equal to one shortly before", "no time", "no amount"];
+pub(super) const COUNTS: [&str; 6] = [
+    "events",
+    "told by a message that was there before",
+    "equal to one shortly before",
+    "no customer",
+    "no time",
+    "no amount",
+];
 
 /// What is asked of the events of each customer.
 #[derive(Debug, Clone)]
@@ -87,7 +93,8 @@ impl PerCustomer for Measured {
         for (column, value) in table.features.iter_mut().zip(&table.values) {
             column.append_option((!value.is_nan()).then_some(*value));
         }
-        let counts = [events.len() as u64, removed.by_message, removed.near, flawed.no_time, flawed.no_amount];
+        let Flawed { no_customer, no_time, no_amount } = flawed;
+        let counts = [events.len() as u64, removed.by_message, removed.near, no_customer, no_time, no_amount];
         for (column, count) in table.counts.iter_mut().zip(counts) {
             column.push(count as i64);
         }

@@ -5,6 +5,7 @@
 
 mod check;
 mod collect;
+mod customers;
 mod features;
 mod functions;
 mod kinds;
@@ -17,6 +18,7 @@ mod table;
 mod wanted;
 
 pub(crate) use collect::PerCustomer;
+pub(crate) use customers::Customers;
 pub(crate) use features::{features, flawed};
 pub(crate) use functions::{microseconds, recode_states};
 pub use quality::{DuplicateCounts, Quality, QuarantineCounts};

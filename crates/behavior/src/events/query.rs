@@ -1,7 +1,8 @@
 //! The query that brings the events of each customer together.
 
 use super::check::check_columns;
-use super::collect::{Collect, PerCustomer};
+use super::collect::PerCustomer;
+use super::customers::Customers;
 use super::functions::{hash, kind, microseconds, millionths};
 use super::kinds::Kinds;
 use super::rows::Columns;
@@ -10,10 +11,11 @@ use crate::day::midnight;
 use crate::error::BehaviorError;
 use crate::history::Duplicates;
 use crate::identity::{self, Links};
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use datafusion::logical_expr::Partitioning;
-use datafusion::prelude::{Expr, ident, lit};
+use datafusion::prelude::{Expr, cast, ident, lit};
+use datafusion::scalar::ScalarValue;
 use shoal_domain::events::{EventKind, EventsSpec};
 use std::sync::Arc;
 
@@ -56,37 +58,28 @@ impl<'a> Query<'a> {
         &self.log
     }
 
-    /// The customer, and what is made of their events, ascending by customer. `item` is what events are about, as a number. Without
-    /// stitching, the events of nobody are a customer whose id is null.
-    pub(crate) fn customers(&self, item: Option<Expr>, made: impl PerCustomer) -> Result<DataFrame, BehaviorError> {
+    /// What is made of the events of each customer. `item` is what events are about, as a number.
+    pub(crate) async fn customers(
+        &self,
+        item: Option<Expr>,
+        made: impl PerCustomer,
+    ) -> Result<Customers, BehaviorError> {
         let columns = Columns {
             orders: self.spec.order.is_some() || self.spec.amount.is_some(),
             items: item.is_some(),
             messages: self.spec.message.is_some(),
         };
-        let n_partitions = self.log.task_ctx().session_config().target_partitions();
-        let is_somebody = if self.links.is_some() { ident(CUSTOMER).is_not_null() } else { lit(true) };
-        let customer = || ident(CUSTOMER);
-        let columns_of_events = self.recoded(item, columns);
-        let aggregate = |events: &DataFrame| {
-            let arguments = events.schema().columns().iter().skip(1).map(|column| ident(column.name())).collect();
-            Collect::aggregate(columns, made).call(arguments).alias("made")
+        let failed = query_error(self.path);
+        let events = self.log.clone().select(self.recoded(item, columns)).map_err(&failed)?;
+        // With cookies, events of nobody have been counted before.
+        let events = match self.links.is_some() {
+            true => events.filter(ident(CUSTOMER).is_not_null()).map_err(&failed)?,
+            false => events,
         };
-        // Brought together before they are aggregated: an aggregate that begins before would keep every customer in every partition.
-        self.log
-            .clone()
-            .select(columns_of_events)
-            .and_then(|events| events.filter(is_somebody))
-            .and_then(|events| events.repartition(Partitioning::Hash(vec![customer()], n_partitions)))
-            .and_then(|events| {
-                let aggregate = aggregate(&events);
-                events.aggregate(vec![customer()], vec![aggregate])
-            })
-            .and_then(|customers| customers.sort(vec![customer().sort(true, true)]))
-            .map_err(query_error(self.path))
+        Customers::new(events, columns, made).await.map_err(failed)
     }
 
-    /// The customer, and then what [`Collect`] takes.
+    /// The customer, and then what the aggregate takes.
     fn recoded(&self, item: Option<Expr>, columns: Columns) -> Vec<Expr> {
         let spec = self.spec;
         let nothing = || lit(0i64);
@@ -117,8 +110,13 @@ pub(super) fn as_of(spec: &EventsSpec) -> Result<i64, BehaviorError> {
 
 /// Events before a point in time, and those of which it is not known when they were.
 pub(super) fn before(log: DataFrame, spec: &EventsSpec, as_of: i64) -> Result<DataFrame> {
-    let time = || microseconds(ident(&spec.time));
-    log.filter(time().lt(lit(as_of)).or(time().is_null()))
+    let as_of = lit(ScalarValue::TimestampMicrosecond(Some(as_of), None));
+    // A column of times is compared as it is, so that files may leave out what is later.
+    let time = match log.schema().as_arrow().field_with_name(&spec.time)?.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, None) => ident(&spec.time),
+        _ => cast(microseconds(ident(&spec.time)), DataType::Timestamp(TimeUnit::Microsecond, None)),
+    };
+    log.filter(time.clone().lt(as_of).or(time.is_null()))
 }
 
 /// Numbers of kinds.

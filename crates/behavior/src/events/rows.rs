@@ -1,4 +1,4 @@
-//! Events of many customers by column, in the order in which they came.
+//! Events of many customers, in the order in which they came.
 
 use crate::history::{Event, Flawed};
 use shoal_domain::events::EventKind;
@@ -37,39 +37,66 @@ pub(super) fn pack(time: Option<i64>, kind: i64, has_amount: bool) -> i64 {
     }
 }
 
-/// Events, each with the number of its customer.
+/// The most columns that an event has.
+pub(super) const MAX_COLUMNS: usize = 5;
+
+/// Rows of a chunk. Memory is taken a chunk at a time: what is there stays where it is, and no more than a chunk is empty.
+const CHUNK_ROWS: usize = 1 << 16;
+
+/// Events, each with the number of its customer, row by row: what is looked up is a whole event.
 pub(super) struct EventRows {
     columns: Columns,
+    chunks: Vec<Chunk>,
+}
+
+struct Chunk {
     customers: Vec<u32>,
-    /// As many as [`Columns::count`], each as long as `customers`.
-    values: Vec<Vec<i64>>,
+    /// As many a row as [`Columns::count`].
+    values: Vec<i64>,
 }
 
 impl EventRows {
     pub(super) fn new(columns: Columns) -> Self {
-        Self { columns, customers: Vec::new(), values: vec![Vec::new(); columns.count()] }
+        debug_assert!(columns.count() <= MAX_COLUMNS);
+        Self { columns, chunks: Vec::new() }
     }
 
     /// Adds an event; `values` are its columns.
-    pub(super) fn push(&mut self, customer: usize, values: impl Iterator<Item = i64>) {
-        self.customers.push(u32::try_from(customer).expect("memory holds fewer than 2^32 customers of a partition"));
-        for (column, value) in self.values.iter_mut().zip(values) {
-            column.push(value);
+    pub(super) fn push(&mut self, customer: usize, values: &[i64]) {
+        debug_assert_eq!(values.len(), self.columns.count());
+        if self.chunks.last().is_none_or(|chunk| chunk.customers.len() == CHUNK_ROWS) {
+            let values = Vec::with_capacity(CHUNK_ROWS * self.columns.count());
+            self.chunks.push(Chunk { customers: Vec::with_capacity(CHUNK_ROWS), values });
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk
+                .customers
+                .push(u32::try_from(customer).expect("memory holds fewer than 2^32 customers of a partition"));
+            chunk.values.extend_from_slice(values);
         }
     }
 
-    /// Bytes that the events take.
+    /// Bytes that the events take, and will take when they are brought together.
     pub(super) fn n_bytes(&self) -> usize {
-        let numbers: usize = self.values.iter().map(|column| column.capacity() * size_of::<i64>()).sum();
-        numbers + self.customers.capacity() * size_of::<u32>()
+        let row = self.columns.count() * size_of::<i64>() + size_of::<u32>() + size_of::<u32>();
+        self.chunks.len() * CHUNK_ROWS * row
+    }
+
+    fn row(&self, row: usize) -> &[i64] {
+        let (width, place) = (self.columns.count(), row % CHUNK_ROWS);
+        &self.chunks[row / CHUNK_ROWS].values[place * width..(place + 1) * width]
+    }
+
+    fn customers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.chunks.iter().flat_map(|chunk| chunk.customers.iter().copied())
     }
 
     /// Takes the events of the first customers out; the others move up.
     pub(super) fn take(&mut self, n_customers: usize) -> ByCustomer {
         let mut rest = Self::new(self.columns);
-        for (row, customer) in self.customers.iter().enumerate() {
-            if let Some(customer) = (*customer as usize).checked_sub(n_customers) {
-                rest.push(customer, self.values.iter().map(|column| column[row]));
+        for (row, customer) in self.customers().enumerate() {
+            if let Some(customer) = (customer as usize).checked_sub(n_customers) {
+                rest.push(customer, self.row(row));
             }
         }
         ByCustomer::new(std::mem::replace(self, rest), n_customers)
@@ -89,7 +116,7 @@ impl ByCustomer {
     fn new(rows: EventRows, n_customers: usize) -> Self {
         let mut starts = vec![0u32; n_customers + 1];
         let is_taken = |customer: &u32| (*customer as usize) < n_customers;
-        for customer in rows.customers.iter().copied().filter(is_taken) {
+        for customer in rows.customers().filter(is_taken) {
             starts[customer as usize + 1] += 1;
         }
         for customer in 0..n_customers {
@@ -97,8 +124,8 @@ impl ByCustomer {
         }
         let mut order = vec![0u32; starts[n_customers] as usize];
         let mut next = starts.clone();
-        for (row, customer) in rows.customers.iter().enumerate().filter(|(_, customer)| is_taken(customer)) {
-            let place = &mut next[*customer as usize];
+        for (row, customer) in rows.customers().enumerate().filter(|(_, customer)| is_taken(customer)) {
+            let place = &mut next[customer as usize];
             order[*place as usize] = row as u32;
             *place += 1;
         }
@@ -114,32 +141,19 @@ impl ByCustomer {
         events.clear();
         let mut flawed = Flawed::default();
         let Columns { orders, items, messages } = self.rows.columns;
-        let mut columns = self.rows.values.iter();
-        let mut next = |is_there: bool| is_there.then(|| columns.next().expect("as many as were counted").as_slice());
-        let (packed, order, amount) = (next(true).unwrap_or_default(), next(orders), next(orders));
-        let (item, message) = (next(items), next(messages));
-        for row in self.rows_of(customer).iter().map(|row| *row as usize) {
-            let value = |column: Option<&[i64]>| column.map_or(0, |column| column[row]);
-            let kind = match packed[row] & (MARKS - 1) {
-                NO_TIME => {
-                    flawed.no_time += 1;
-                    continue;
+        for row in self.rows_of(customer) {
+            let mut values = self.rows.row(*row as usize).iter().copied();
+            let mut next = |is_there: bool| if is_there { values.next().unwrap_or(0) } else { 0 };
+            let packed = next(true);
+            let (order, amount, item, message) = (next(orders), next(orders), next(items), next(messages));
+            match packed & (MARKS - 1) {
+                NO_TIME => flawed.no_time += 1,
+                NO_AMOUNT => flawed.no_amount += 1,
+                kind => {
+                    let (time, kind) = (packed >> TIME_SHIFT, EventKind::ALL[kind as usize]);
+                    events.push(Event { time, kind, order, amount, item, message });
                 }
-                NO_AMOUNT => {
-                    flawed.no_amount += 1;
-                    continue;
-                }
-                kind => EventKind::ALL[kind as usize],
-            };
-            let (order, amount) = (value(order), value(amount));
-            events.push(Event {
-                time: packed[row] >> TIME_SHIFT,
-                kind,
-                order,
-                amount,
-                item: value(item),
-                message: value(message),
-            });
+            }
         }
         flawed
     }
@@ -151,7 +165,8 @@ impl ByCustomer {
 
     /// The columns, events of one customer together.
     pub(super) fn columns(&self) -> impl Iterator<Item = Vec<i64>> + '_ {
-        self.rows.values.iter().map(|column| self.order.iter().map(|row| column[*row as usize]).collect())
+        let column = |column: usize| self.order.iter().map(|row| self.rows.row(*row as usize)[column]).collect();
+        (0..self.rows.columns.count()).map(column)
     }
 }
 
@@ -172,17 +187,17 @@ mod tests {
             (2, pack(Some(i64::MAX), purchase, true), 8, 5),
         ];
         for (customer, packed, order, amount) in events {
-            rows.push(customer, [packed, order, amount].into_iter());
+            rows.push(customer, &[packed, order, amount]);
         }
         let mut found = Vec::new();
         let first = rows.take(2);
         assert_eq!(first.events_of(0, &mut found), Flawed::default());
         assert_eq!((found[0].time, found[0].kind), (9, EventKind::Other));
-        assert_eq!(first.events_of(1, &mut found), Flawed { no_time: 0, no_amount: 1 });
+        assert_eq!(first.events_of(1, &mut found), Flawed { no_amount: 1, ..Flawed::default() });
         assert!(found.is_empty());
         // What was the third customer is the first of those that are left.
         let rest = rows.take(1);
-        assert_eq!(rest.events_of(0, &mut found), Flawed { no_time: 2, no_amount: 0 });
+        assert_eq!(rest.events_of(0, &mut found), Flawed { no_time: 2, ..Flawed::default() });
         let kind = EventKind::Purchase;
         assert_eq!(found, [Event { time: -5, kind, order: 7, amount: 100, item: 0, message: 0 }]);
     }

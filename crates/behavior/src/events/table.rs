@@ -20,8 +20,6 @@ const CELL: &str = "rfm_cell";
 pub(super) struct Collected {
     id: Field,
     batches: Vec<RecordBatch>,
-    /// Rows of the log that name no customer.
-    pub(super) n_without_customer: u64,
     /// Sums of the counts, in the order of [`COUNTS`].
     sums: [u64; COUNTS.len()],
 }
@@ -31,22 +29,15 @@ impl Collected {
     pub(super) fn new(groups: Vec<RecordBatch>, customer: &str) -> Result<Self, ArrowError> {
         let data_type = groups.first().map_or(DataType::Utf8, |batch| batch.column(0).data_type().clone());
         let id = Field::new(customer, data_type, false);
-        let mut it = Self { id, batches: Vec::new(), n_without_customer: 0, sums: [0; COUNTS.len()] };
+        let mut it = Self { id, batches: Vec::new(), sums: [0; COUNTS.len()] };
         for group in groups {
             let (ids, rest) = (group.column(0), group.column(1).as_struct());
-            let nobody = ids.logical_nulls();
-            let is_somebody = |row: usize| nobody.as_ref().is_none_or(|nulls| nulls.is_valid(row));
             let counts = COUNTS.map(|count| column::<Int64Type>(rest, count));
-            for row in 0..ids.len() {
-                for (sum, count) in it.sums.iter_mut().zip(counts) {
-                    match is_somebody(row) {
-                        true => *sum += count.value(row) as u64,
-                        false => it.n_without_customer += count.value(row) as u64,
-                    }
-                }
+            for (sum, count) in it.sums.iter_mut().zip(counts) {
+                *sum += count.values().iter().map(|count| *count as u64).sum::<u64>();
             }
-            let has_events: BooleanArray =
-                (0..ids.len()).map(|row| Some(is_somebody(row) && counts[0].value(row) > 0)).collect();
+            // Events of nobody are only counted, so nobody has none.
+            let has_events: BooleanArray = counts[0].values().iter().map(|n_events| Some(*n_events > 0)).collect();
             let fields: Vec<FieldRef> = std::iter::once(Arc::new(it.id.clone().with_nullable(true)))
                 .chain(rest.fields().iter().cloned())
                 .collect();

@@ -24,6 +24,8 @@ pub struct Event {
 /// Events of a customer that were left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flawed {
+    /// Nobody knows whose they are.
+    pub no_customer: u64,
     /// It is not said when they were.
     pub no_time: u64,
     /// Purchases of which it is not said what was paid.

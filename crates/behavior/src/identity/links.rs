@@ -224,23 +224,21 @@ mod tests {
 
     #[test]
     fn a_cookie_of_one_customer_is_theirs_and_a_shared_one_is_by_visit() {
-        let mut links = Links::new(
-            seen(&[("anna", "k1"), ("-", "k1"), ("anna", "k2"), ("bert", "k2"), ("-", "k2"), ("-", "k3")]),
-            &Rules::default(),
-        );
+        let pairs = [("anna", "k1"), ("-", "k1"), ("anna", "k2"), ("bert", "k2"), ("-", "k3")];
+        let on_shared = [("-", "k2"); 3];
+        let mut links = Links::new(seen(&[&pairs[..], &on_shared].concat()), &Rules::default());
         assert_eq!(links.person(None, Some("k1"), None), Some("anna"));
         assert_eq!(links.person(None, Some("k3"), Some(1)), None);
-        assert_eq!(links.counts().n_visitor_events, 2);
-        let anna = || Some("anna".to_owned());
-        links.tell_apart(
-            "k2",
-            &[(0, None), (5, anna()), (6, None), (50, None), (90, anna()), (95, Some("bert".to_owned()))],
-            10,
-        );
+        assert_eq!(links.counts().n_visitor_events, 4);
+        let customer = |name: &str| Some(name.to_owned());
+        let events =
+            [(0, None), (5, customer("anna")), (6, None), (50, None), (90, customer("anna")), (95, customer("bert"))];
+        links.tell_apart("k2", &events, 10);
         for (time, person) in [(-1, None), (0, Some("anna")), (6, Some("anna")), (7, None), (50, None), (92, None)] {
             assert_eq!(links.person(None, Some("k2"), Some(time)), person, "at {time}");
         }
         assert_eq!(links.person(Some("bert"), Some("k2"), Some(92)), Some("bert"));
+        assert_eq!(links.counts().n_visitor_events, 2, "one at 50, and the one of the cookie of nobody");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::collect::{ANOTHER_VISIT, Paths};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
-use crate::events::{Query, recode_states};
+use crate::events::{Customers, Query, recode_states};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::UInt16Type;
 use arrow::util::display::array_value_to_string;
@@ -20,7 +20,7 @@ const MAX_STATES: usize = 500;
 pub struct Journeys {
     /// The names of the states, ascending.
     pub states: Vec<String>,
-    customers: DataFrame,
+    customers: Customers,
     path: String,
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn journeys(log: DataFrame, spec: &EventsSpec, path: &str) -> R
     }
     let session_gap = (spec.session_gap_minutes * 60e6) as i64;
     let paths = Paths { duplicates: query.duplicates(), session_gap, as_of: query.as_of };
-    let customers = query.customers(Some(recode_states(state(), &states)), paths)?;
+    let customers = query.customers(Some(recode_states(state(), &states)), paths).await?;
     Ok(Journeys { states, customers, path: path.to_owned() })
 }
 
@@ -59,7 +59,7 @@ impl Journeys {
     /// Reads the paths of all customers, ascending by customer; those of nobody are left out.
     pub async fn for_each(&self, mut each: impl FnMut(Path<'_>)) -> Result<(), BehaviorError> {
         let failed = query_error(&self.path);
-        let mut batches = self.customers.clone().execute_stream().await.map_err(&failed)?;
+        let mut batches = self.customers.stream().map_err(&failed)?;
         while let Some(batch) = batches.try_next().await.map_err(&failed)? {
             let ids: &ArrayRef = batch.column(0);
             let lists = batch.column(1).as_list::<i32>();

@@ -23,6 +23,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Result<()> {
         n_days: arguments.days,
         seed: arguments.seed,
         activity: arguments.activity,
+        always_logged_in: arguments.always_logged_in,
         dirt,
     };
     let log = Log::new(spec)?;
