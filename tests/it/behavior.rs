@@ -12,7 +12,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
-use shoal_behavior::{FeatureSource, Quality, StoreOptions};
+use shoal_behavior::{FeatureSource, Quality, ReadOptions};
 use shoal_domain::events::{EventKind, EventsSpec};
 use shoal_domain::job::SourceSpec;
 use std::collections::BTreeMap;
@@ -29,8 +29,12 @@ struct Features {
 
 impl Features {
     fn of(spec: &SourceSpec) -> Result<Self> {
+        Self::read(spec, &ReadOptions::default())
+    }
+
+    fn read(spec: &SourceSpec, options: &ReadOptions) -> Result<Self> {
         tokio::runtime::Runtime::new()?.block_on(async {
-            let source = FeatureSource::open(spec, &StoreOptions::new()).await?;
+            let source = FeatureSource::open(spec, options).await?;
             let quality = *source.quality().expect("features of events come with a word about them");
             let mut it = Self { ids: Vec::new(), columns: BTreeMap::new(), cells: Vec::new(), quality };
             let batches: Vec<_> = source.batches().await?.try_collect().await?;

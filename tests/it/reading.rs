@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures::StreamExt;
-use shoal_behavior::{FeatureSource, StoreOptions};
+use shoal_behavior::{FeatureSource, ReadOptions};
 use shoal_domain::RawBlock;
 use shoal_domain::job::SourceSpec;
 use shoal_wire::blocks::{BlockCutter, DataSetSchema, SourceBlock};
@@ -21,7 +21,7 @@ impl DataSet {
 
 pub(crate) fn read(spec: &SourceSpec) -> Result<DataSet> {
     tokio::runtime::Runtime::new()?.block_on(async {
-        let source = FeatureSource::open(spec, &StoreOptions::new()).await?;
+        let source = FeatureSource::open(spec, &ReadOptions::default()).await?;
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight())?;
         let mut cutter = BlockCutter::new(schema.clone())?;
         let mut batches = source.batches().await?;

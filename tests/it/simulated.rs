@@ -5,6 +5,7 @@
 
 use crate::proxy::Proxy;
 use crate::rows::{batch, messages, put};
+use shoal_behavior::ReadOptions;
 use shoal_clustering::Machine;
 use shoal_clustering::cpu::CpuDevice;
 use shoal_coordination::FileStore;
@@ -60,7 +61,7 @@ impl Node {
             let storage = Storage::open(folder.to_str().expect("a plain path"), &[]).expect("the folder is writable");
             let config = Config {
                 clock: SystemTime::now,
-                store_options: Vec::new(),
+                read_options: ReadOptions::default(),
                 storage,
                 store: Arc::new(store),
                 running_jobs: 2,

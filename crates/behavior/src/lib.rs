@@ -21,4 +21,4 @@ pub mod measures;
 
 pub use error::BehaviorError;
 pub use events::{DuplicateCounts, Quality, QuarantineCounts};
-pub use source::{FeatureSource, StoreOptions, open_journeys, quarantine};
+pub use source::{FeatureSource, ReadOptions, open_journeys, quarantine};

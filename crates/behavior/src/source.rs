@@ -10,18 +10,36 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext, cast, ident};
 use shoal_domain::FeatureNames;
 use shoal_domain::events::EventsSpec;
 use shoal_domain::job::{FileFormat, SourceSpec};
 use std::path::Path;
+use std::sync::Arc;
 use url::Url;
 
 /// Rows that the query engine handles at a time.
 const BATCH_ROWS: usize = 8192;
+/// The same where a row may hold all events of a customer: so many of each temporary file are in memory when files are merged.
+const BATCH_CUSTOMERS: usize = 1024;
 
-/// Keys and values for object stores, such as `aws_access_key_id`; what a store does not know it ignores.
-pub type StoreOptions = Vec<(String, String)>;
+/// What reading needs besides the job.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// Keys and values for object stores, such as `aws_access_key_id`; what a store does not know it ignores.
+    pub store: Vec<(String, String)>,
+    /// How many bytes queries may hold before they write what they hold to temporary files; no limit when absent.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a sort keeps free for merging its temporary files.
+const SORT_RESERVE: usize = 1 << 20;
+
+/// The part of its memory that a query knows of. The rest is what it does not count: pages of files as they are read, and states on their
+/// way to temporary files.
+const KNOWN_MEMORY: f64 = 0.6;
 
 /// One row a customer: id, features, perhaps a weight. Can be read as often as needed, always in the same order.
 pub struct FeatureSource {
@@ -39,7 +57,7 @@ pub struct FeatureSource {
 impl FeatureSource {
     /// Opens the source and checks its columns. Purchases and events are turned into features here and held in memory, one row a
     /// customer; ready features stay where they are.
-    pub async fn open(spec: &SourceSpec, options: &StoreOptions) -> Result<Self, BehaviorError> {
+    pub async fn open(spec: &SourceSpec, options: &ReadOptions) -> Result<Self, BehaviorError> {
         if let Some(features) = &spec.features {
             FeatureNames::new(features.clone())?;
         }
@@ -108,7 +126,7 @@ impl FeatureSource {
 pub async fn quarantine(
     spec: &SourceSpec,
     events: &EventsSpec,
-    options: &StoreOptions,
+    options: &ReadOptions,
 ) -> Result<SendableRecordBatchStream, BehaviorError> {
     let files = open_files(spec, options, SessionConfig::new().with_target_partitions(1)).await?;
     let flawed = events::flawed(files.table, events, &spec.path)?;
@@ -119,7 +137,7 @@ pub async fn quarantine(
 pub async fn open_journeys(
     spec: &SourceSpec,
     events: &EventsSpec,
-    options: &StoreOptions,
+    options: &ReadOptions,
 ) -> Result<Journeys, BehaviorError> {
     let files = open_files(spec, options, SessionConfig::new()).await?;
     journeys::journeys(files.table, events, &spec.path).await
@@ -195,18 +213,26 @@ impl OpenFiles {
 
 async fn open_files(
     spec: &SourceSpec,
-    options: &StoreOptions,
+    options: &ReadOptions,
     config: SessionConfig,
 ) -> Result<OpenFiles, BehaviorError> {
-    let mut config = config.with_batch_size(BATCH_ROWS);
+    let batch_rows = if spec.events.is_some() { BATCH_CUSTOMERS } else { BATCH_ROWS };
+    let mut config = config.with_batch_size(batch_rows);
+    // Rows that are sorted are one a customer: little, and merged in little memory.
+    config.options_mut().execution.sort_spill_reservation_bytes = SORT_RESERVE;
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     // A folder in a folder is part of it.
     config.options_mut().execution.listing_table_ignore_subdirectory = false;
     // A column whose minimum is its maximum would be taken for a constant, although statistics do not count NaN.
     config.options_mut().execution.collect_statistics = false;
-    let context = SessionContext::new_with_config(config);
-    let (location, is_folder) = locate(&context, &spec.path, options)?;
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(bytes) = options.memory_bytes {
+        runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new((bytes as f64 * KNOWN_MEMORY) as usize)));
+    }
+    let runtime = runtime.build_arc().map_err(query_error(&spec.path))?;
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    let (location, is_folder) = locate(&context, &spec.path, &options.store)?;
     let format = match spec.format {
         Some(format) => format,
         None => guess_format(&spec.path, is_folder)?,
@@ -226,7 +252,7 @@ async fn open_files(
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
-fn locate(context: &SessionContext, path: &str, options: &StoreOptions) -> Result<(String, bool), BehaviorError> {
+fn locate(context: &SessionContext, path: &str, options: &[(String, String)]) -> Result<(String, bool), BehaviorError> {
     if let Some(url) = Url::parse(path).ok().filter(|url| path.contains("://") && url.scheme() != "file") {
         // Stores refuse plain HTTP unless told; a URL that says http tells.
         let plain = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));

@@ -73,6 +73,10 @@ pub(crate) struct FeaturesArguments {
     /// Folder for features.parquet, quality.json, and quarantine.parquet where rows say too little; made when it does not exist.
     #[arg(long, default_value = "out")]
     pub(crate) out: PathBuf,
+    /// How much queries may hold before they go on in temporary files; by default four fifths of what the machine or its control group
+    /// has.
+    #[arg(long)]
+    pub(crate) memory: Option<ByteSize>,
     /// What is printed.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -97,6 +101,10 @@ pub(crate) struct JourneysArguments {
     /// Folder for journeys.json, journeys.graphml and journeys_graph.json; made when it does not exist.
     #[arg(long, default_value = "out")]
     pub(crate) out: PathBuf,
+    /// How much queries may hold before they go on in temporary files; by default four fifths of what the machine or its control group
+    /// has.
+    #[arg(long)]
+    pub(crate) memory: Option<ByteSize>,
     /// What is printed.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,

@@ -1,7 +1,8 @@
 //! What is read from the surroundings: the environment for object stores, what tells this process from others, and memory.
 
 use anyhow::Result;
-use shoal_behavior::StoreOptions;
+use bytesize::ByteSize;
+use shoal_behavior::ReadOptions;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Variables of the object stores' own command lines. Others are not passed on: stores also know keys like `token` and
@@ -9,10 +10,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 /// Credentials and settings of object stores.
-pub(crate) fn store_options() -> StoreOptions {
+pub(crate) fn store_options() -> Vec<(String, String)> {
     let variables =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     variables.filter(|(key, _)| PREFIXES.iter().any(|prefix| key.starts_with(prefix))).collect()
+}
+
+/// What reading needs. Queries may hold so many bytes, or else four fifths of what this process may take.
+pub(crate) fn read_options(memory: Option<ByteSize>) -> ReadOptions {
+    let memory_bytes = memory.map(|memory| memory.as_u64()).or_else(|| memory_bytes().map(|bytes| bytes / 5 * 4));
+    ReadOptions { store: store_options(), memory_bytes }
 }
 
 /// A number that no other process has, not even a later one at the same address.

@@ -1,7 +1,7 @@
 //! What every command begins with that computes in this process: the job, its rows, what computes, and what shows progress.
 
 use crate::args::ComputeArguments;
-use crate::environment::store_options;
+use crate::environment::read_options;
 use crate::local::FileRows;
 use crate::progress::{ProgressLine, RunObserver};
 use crate::{device, job_file};
@@ -38,7 +38,7 @@ impl InProcess {
         line.begin("open", None);
         let rows_line = line.clone();
         let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
-        let rows = FileRows::open(&spec.source, &store_options(), machine, runtime.handle().clone(), on_rows)?;
+        let rows = FileRows::open(&spec.source, &read_options(None), machine, runtime.handle().clone(), on_rows)?;
         let observer = RunObserver::new(line.clone(), opened);
         Ok(Self { spec, rows, observer, line, device, _runtime: runtime })
     }

@@ -6,7 +6,7 @@
 
 use arrow::array::ArrayRef;
 use rayon::prelude::*;
-use shoal_behavior::{BehaviorError, FeatureSource, StoreOptions};
+use shoal_behavior::{BehaviorError, FeatureSource, ReadOptions};
 use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::{BlockLabels, ClusteringError, Description, Machine, Profile, Rows, Shard};
@@ -62,7 +62,7 @@ struct FirstReading {
 impl FileRows {
     pub(crate) fn open(
         spec: &SourceSpec,
-        options: &StoreOptions,
+        options: &ReadOptions,
         machine: Machine,
         runtime: Handle,
         on_rows: Arc<dyn Fn(u64) + Send + Sync>,

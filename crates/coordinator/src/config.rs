@@ -1,5 +1,6 @@
 //! What a coordinator is told by whoever starts it.
 
+use shoal_behavior::ReadOptions;
 use shoal_coordination::Store;
 use shoal_storage::Storage;
 use shoal_wire::tls::Tls;
@@ -11,8 +12,8 @@ use std::time::SystemTime;
 pub struct Config {
     /// Reads the clock, for the times in job records.
     pub clock: fn() -> SystemTime,
-    /// Keys and values for object stores that jobs name by URL.
-    pub store_options: Vec<(String, String)>,
+    /// What reading the sources of jobs needs.
+    pub read_options: ReadOptions,
     /// Where data sets and results are kept, by all coordinators in the same place.
     pub storage: Storage,
     /// What coordinators agree by, and where the records of jobs are.

@@ -220,7 +220,7 @@ impl Runner {
 
     /// Reads a source that the job names and spreads it over the workers.
     async fn read(&self, spec: &SourceSpec, cancelled: &AtomicBool) -> Result<Arc<DataSet>, JobError> {
-        let source = FeatureSource::open(spec, &self.config.store_options).await.map_err(FleetError::from)?;
+        let source = FeatureSource::open(spec, &self.config.read_options).await.map_err(FleetError::from)?;
         let schema = DataSetSchema::new(source.schema().into(), source.has_weight()).map_err(FleetError::from)?;
         let mut placement = self.data_sets.start(schema.clone()).await?;
         match place(&source, &mut placement, cancelled).await {

@@ -3,6 +3,7 @@
 use super::{Features, events, source};
 use anyhow::Result;
 use parquet::arrow::ArrowWriter;
+use shoal_behavior::ReadOptions;
 use shoal_domain::events::EventsSpec;
 use shoal_generator::{DirtSpec, Event, GeneratorSpec, Kind, Log, Piece};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,5 +112,24 @@ fn a_log_is_the_same_whatever_was_made_before() -> Result<()> {
     assert_eq!(one.n_pieces(), 2);
     let (last, first) = (one.piece(1), one.piece(0));
     assert_eq!((other.piece(0), other.piece(1)), (first, last));
+    Ok(())
+}
+
+#[test]
+fn features_are_the_same_when_memory_is_short() -> Result<()> {
+    let log = Log::new(GeneratorSpec { n_customers: 8_000, seed: 12, ..GeneratorSpec::default() })?;
+    let folder = tempfile::tempdir()?;
+    write(folder.path(), &[log.piece(0)])?;
+    let source = source(folder.path(), EventsSpec { anonymous: Some("cookie_id".to_owned()), ..spec() });
+    let enough = Features::of(&source)?;
+    // Five columns and two numbers of each event: what counts is more than queries may hold, so some of it was in files.
+    let bytes_of_events = 48 * enough.quality.n_events;
+    let short = ReadOptions { memory_bytes: Some(48 << 20), ..ReadOptions::default() };
+    assert!(bytes_of_events as f64 > 0.6 * f64::from(48 << 20), "{bytes_of_events} are enough to tell");
+    assert_eq!(Features::read(&source, &short)?, enough);
+    let none = ReadOptions { memory_bytes: Some(1 << 10), ..ReadOptions::default() };
+    let error =
+        Features::read(&source, &none).map(|_| ()).expect_err("a kilobyte is too little for anything").to_string();
+    assert!(error.contains("memory"), "{error}");
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) fn pack(time: Option<i64>, kind: i64, has_amount: bool) -> i64 {
 pub(super) const MAX_COLUMNS: usize = 5;
 
 /// Rows of a chunk. Memory is taken a chunk at a time: what is there stays where it is, and no more than a chunk is empty.
-const CHUNK_ROWS: usize = 1 << 16;
+const CHUNK_ROWS: usize = 1 << 13;
 
 /// Events, each with the number of its customer, row by row: what is looked up is a whole event.
 pub(super) struct EventRows {

@@ -1,7 +1,7 @@
 //! `shoal features`: from events to one row a customer, and no further.
 
 use crate::args::{FeaturesArguments, Format};
-use crate::environment::store_options;
+use crate::environment::read_options;
 use crate::features_table::{self, FeaturesReport};
 use crate::job_file;
 use crate::labels_file::label_writer;
@@ -10,7 +10,7 @@ use crate::progress::ProgressLine;
 use crate::say::say;
 use anyhow::{Result, anyhow};
 use futures::TryStreamExt;
-use shoal_behavior::{FeatureSource, StoreOptions, quarantine};
+use shoal_behavior::{FeatureSource, ReadOptions, quarantine};
 use shoal_domain::job::SourceSpec;
 use shoal_wire::documents::to_bytes;
 use std::path::Path;
@@ -24,7 +24,7 @@ const QUARANTINE: &str = "quarantine.parquet";
 pub(crate) async fn features(arguments: &FeaturesArguments) -> Result<()> {
     let started = Instant::now();
     let spec = job_file::read_source(&arguments.job)?;
-    let options = store_options();
+    let options = read_options(arguments.memory);
     let line = ProgressLine::new();
     line.begin("features", None);
     let source = FeatureSource::open(&spec, &options).await?;
@@ -64,7 +64,7 @@ async fn write_features(source: &FeatureSource, out: &mut OutFolder, report: &mu
     out.finish(writer.into_inner().map_err(|error| out.write_error(FEATURES, error))?)
 }
 
-async fn write_quarantine(spec: &SourceSpec, options: &StoreOptions, out: &mut OutFolder) -> Result<()> {
+async fn write_quarantine(spec: &SourceSpec, options: &ReadOptions, out: &mut OutFolder) -> Result<()> {
     let Some(events) = &spec.events else { return Ok(()) };
     let mut rows = quarantine(spec, events, options).await?;
     let mut writer = label_writer(out.file(QUARANTINE)?, rows.schema())?;

@@ -1,7 +1,7 @@
 //! `shoal journeys`: what customers do one after the other.
 
 use crate::args::{Format, JourneysArguments};
-use crate::environment::store_options;
+use crate::environment::read_options;
 use crate::job_file;
 use crate::output::OutFolder;
 use crate::progress::ProgressLine;
@@ -27,7 +27,7 @@ pub(crate) async fn journeys(arguments: &JourneysArguments) -> Result<()> {
     let segments = arguments.labels.as_deref().map(segments_of).transpose()?;
     let line = ProgressLine::new();
     line.begin("journeys", None);
-    let journeys = open_journeys(&spec, events, &store_options()).await?;
+    let journeys = open_journeys(&spec, events, &read_options(arguments.memory)).await?;
     let number = |option: &str, state: &String| {
         let unknown = || anyhow!("--{option}: there is no state `{state}`; there are {}", journeys.states.join(", "));
         journeys.states.binary_search(state).map_err(|_| unknown())

@@ -2,7 +2,7 @@
 
 use crate::args::{CoordinatorArguments, WorkerArguments};
 use crate::device;
-use crate::environment::{memory_bytes, process_number, store_options};
+use crate::environment::{memory_bytes, process_number, read_options, store_options};
 use crate::tls;
 use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
@@ -35,7 +35,7 @@ pub(crate) async fn coordinator(arguments: &CoordinatorArguments) -> Result<()> 
     let name = format!("{address} (process {})", std::process::id());
     let config = Config {
         clock: SystemTime::now,
-        store_options: store_options(),
+        read_options: read_options(None),
         storage,
         store,
         running_jobs: arguments.running_jobs,

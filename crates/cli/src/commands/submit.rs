@@ -2,7 +2,7 @@
 
 use crate::args::{Reader, SubmitArguments};
 use crate::client::Coordinator;
-use crate::environment::{process_number, store_options};
+use crate::environment::{process_number, read_options};
 use crate::followed::Followed;
 use crate::job_file;
 use crate::progress::ProgressLine;
@@ -66,7 +66,7 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
 
 /// Reads the source and puts its rows by Flight.
 async fn put(coordinator: &Coordinator, spec: &SourceSpec, line: ProgressLine) -> Result<DataSetReceipt> {
-    let source = FeatureSource::open(spec, &store_options()).await?;
+    let source = FeatureSource::open(spec, &read_options(None)).await?;
     let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
     let schema = schema.map_err(|error| anyhow!("`{}`: {error}", spec.path))?;
     // Why reading stopped, when it did: gRPC only tells the other side that the stream broke off.
