@@ -5,6 +5,7 @@
 mod generated;
 mod goldens;
 mod laws;
+mod refusals;
 mod stitching;
 
 use anyhow::Result;
@@ -35,7 +36,7 @@ impl Features {
     fn read(spec: &SourceSpec, options: &ReadOptions) -> Result<Self> {
         tokio::runtime::Runtime::new()?.block_on(async {
             let source = FeatureSource::open(spec, options).await?;
-            let quality = *source.quality().expect("features of events come with a word about them");
+            let quality = source.quality().cloned().expect("features of events come with a word about them");
             let mut it = Self { ids: Vec::new(), columns: BTreeMap::new(), cells: Vec::new(), quality };
             let batches: Vec<_> = source.batches().await?.try_collect().await?;
             for batch in &batches {

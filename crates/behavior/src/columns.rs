@@ -13,9 +13,9 @@ pub(crate) fn column_type<'a>(
 ) -> Result<&'a DataType, BehaviorError> {
     schema.field_with_name(column).map(|field| field.data_type()).map_err(|_| {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let (path, column, available) = (path.to_owned(), column.to_owned(), names.join(", "));
+        let (path, column, available) = (path.to_owned(), column.to_owned(), names.join("`, `"));
         // Files of countries whose decimal point is a comma are separated otherwise.
-        match names.iter().any(|name| name.contains(';')) {
+        match names.iter().any(|name| name.contains([';', '\t'])) {
             true => BehaviorError::Semicolons { path, available },
             false => BehaviorError::NoColumn { field, path, column, available },
         }

@@ -30,17 +30,28 @@ pub enum BehaviorError {
         /// The day of the job.
         as_of: String,
     },
-    /// There is no event that counts before the day from which features look back.
-    #[error(
-        "source.events.as_of: there are no events before {as_of} that features could be made of; {n_rows} rows were read, and {n_quarantined} of them say too little"
-    )]
+    /// All events are later than the day from which features look back.
+    #[error("source.events.as_of: there are no events before {as_of}; the log is from {first} to {last}")]
     NoEvents {
         /// The day of the job.
         as_of: String,
-        /// Rows that were read.
+        /// The time of the first event.
+        first: String,
+        /// The time of the last event.
+        last: String,
+    },
+    /// The log has no rows.
+    #[error("source.path: there are no events")]
+    EmptyLog,
+    /// No row says enough to count.
+    #[error("source.events: none of {n_rows} rows can be used; of one of them {reason}: {row}")]
+    AllFlawed {
+        /// Rows before the day from which features look back.
         n_rows: u64,
-        /// Rows without a customer, a time or an amount.
-        n_quarantined: u64,
+        /// What is wrong with one of them.
+        reason: String,
+        /// What it says.
+        row: String,
     },
     /// There is no such feature.
     #[error("source.features: there is no feature `{feature}`; there are {known}")]
@@ -86,7 +97,7 @@ pub enum BehaviorError {
         source: object_store::Error,
     },
     /// A column that the job names is not in the source.
-    #[error("{field}: `{path}` has no column `{column}`; it has {available}")]
+    #[error("{field}: `{path}` has no column `{column}`; it has `{available}`")]
     NoColumn {
         /// The field of the job.
         field: &'static str,
@@ -97,8 +108,8 @@ pub enum BehaviorError {
         /// What there is instead.
         available: String,
     },
-    /// The header has semicolons in it.
-    #[error("`{path}` seems to be separated by semicolons, and commas are needed; its header is {available}")]
+    /// The header has semicolons or tabs in it.
+    #[error("`{path}` seems to be separated by semicolons or tabs, and commas are needed; its header is {available}")]
     Semicolons {
         /// The path of the job.
         path: String,

@@ -20,5 +20,5 @@ pub mod journeys;
 pub mod measures;
 
 pub use error::BehaviorError;
-pub use events::{DuplicateCounts, Quality, QuarantineCounts};
+pub use events::{DuplicateCounts, Quality, QuarantineCounts, UnknownKind};
 pub use source::{FeatureSource, ReadOptions, open_journeys, quarantine};

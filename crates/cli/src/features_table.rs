@@ -1,5 +1,6 @@
 //! What features hold, as text.
 
+use crate::log_quality::notes;
 use crate::table::{aligned, grouped, number};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Float64Type, Schema};
@@ -80,25 +81,7 @@ pub(crate) fn render(report: &FeaturesReport, elapsed: Duration) -> String {
     aligned(&mut text, &rows);
     text.push('\n');
     if let Some(quality) = &report.quality {
-        notes(&mut text, quality);
+        text.push_str(&notes(quality));
     }
     text
-}
-
-fn notes(text: &mut String, quality: &Quality) {
-    let removed = [
-        (quality.duplicates.message, "of a message that was there before"),
-        (quality.duplicates.near, "equal to one shortly before"),
-    ];
-    for (count, why) in removed.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = writeln!(text, "removed: {} events {why}", grouped(count));
-    }
-    let quarantined = [
-        (quality.quarantined.no_customer, "without a customer"),
-        (quality.quarantined.no_time, "without a time"),
-        (quality.quarantined.no_amount, "purchases without an amount"),
-    ];
-    for (count, why) in quarantined.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = writeln!(text, "in quarantine: {} rows, {why}", grouped(count));
-    }
 }

@@ -9,17 +9,18 @@ pub(crate) struct Followed {
     line: ProgressLine,
     /// The pass that the starts are at.
     round: Option<Round>,
+    /// The lowest inertia of any start in any pass.
+    best_inertia: f64,
 }
 
 struct Round {
     n_iter: u64,
     n_starts: usize,
-    best_inertia: f64,
 }
 
 impl Followed {
     pub(crate) fn on(line: ProgressLine) -> Self {
-        Self { line, round: None }
+        Self { line, round: None, best_inertia: f64::INFINITY }
     }
 
     pub(crate) fn show(&mut self, event: &JobEvent) {
@@ -41,21 +42,19 @@ impl Followed {
     /// Counts a pass of one start; when the first one makes its next pass, all have made the last.
     fn pass(&mut self, pass: &Pass) {
         match &mut self.round {
-            Some(round) if round.n_iter == pass.n_iter => {
-                round.n_starts += 1;
-                round.best_inertia = round.best_inertia.min(pass.inertia);
-            }
+            Some(round) if round.n_iter == pass.n_iter => round.n_starts += 1,
             _ => {
                 self.end_round();
-                self.round = Some(Round { n_iter: pass.n_iter, n_starts: 1, best_inertia: pass.inertia });
+                self.round = Some(Round { n_iter: pass.n_iter, n_starts: 1 });
             }
         }
+        self.best_inertia = self.best_inertia.min(pass.inertia);
     }
 
     fn end_round(&mut self) {
-        if let Some(Round { n_iter, n_starts, best_inertia }) = self.round.take() {
+        if let Some(Round { n_iter, n_starts }) = self.round.take() {
             let starts = if n_starts == 1 { "1 start".to_owned() } else { format!("{n_starts} starts") };
-            eprintln!("pass {n_iter} of {starts}: best inertia {best_inertia:.6}");
+            eprintln!("pass {n_iter} of {starts}: best inertia so far {:.6}", self.best_inertia);
         }
     }
 

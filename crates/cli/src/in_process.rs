@@ -22,7 +22,7 @@ pub(crate) struct InProcess {
     /// The name of what computes.
     pub(crate) device: String,
     /// Reads the files as long as it lives.
-    _runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl InProcess {
@@ -40,7 +40,7 @@ impl InProcess {
         let on_rows = Arc::new(move |n_rows| rows_line.rows(n_rows));
         let rows = FileRows::open(&spec.source, &read_options(None), machine, runtime.handle().clone(), on_rows)?;
         let observer = RunObserver::new(line.clone(), opened);
-        Ok(Self { spec, rows, observer, line, device, _runtime: runtime })
+        Ok(Self { spec, rows, observer, line, device, runtime })
     }
 }
 

@@ -61,6 +61,6 @@ pub(crate) fn warm_start(spec: &JobSpec) -> Result<Option<Model>> {
         return Ok(None);
     };
     let json = std::fs::read(path).map_err(|error| anyhow!("kmeans.warm_start: {path}: {error}"))?;
-    let model = parse_model(&json).map_err(|reason| anyhow!("kmeans.warm_start: {path}: {reason}"))?;
+    let model = parse_model(&json).map_err(|reason| anyhow!("kmeans.warm_start: {path} is no model.json: {reason}"))?;
     Ok(Some(model))
 }

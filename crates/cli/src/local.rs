@@ -6,7 +6,7 @@
 
 use arrow::array::ArrayRef;
 use rayon::prelude::*;
-use shoal_behavior::{BehaviorError, FeatureSource, ReadOptions};
+use shoal_behavior::{BehaviorError, FeatureSource, Quality, ReadOptions};
 use shoal_clustering::cpu::{Assigner, CpuDevice};
 use shoal_clustering::prepare::{Reading, prepare_block};
 use shoal_clustering::{BlockLabels, ClusteringError, Description, Machine, Profile, Rows, Shard};
@@ -73,6 +73,11 @@ impl FileRows {
         let schema = schema.map_err(|source| LocalError::Block { path: path.clone(), source })?;
         let (source, n_repeated_ids, first) = (Arc::new(source), Mutex::default(), Mutex::default());
         Ok(Self { source, path, schema, machine, runtime, on_rows, n_repeated_ids, first })
+    }
+
+    /// What was wrong with the log, where rows are made of events.
+    pub(crate) fn quality(&self) -> Option<&Quality> {
+        self.source.quality()
     }
 
     pub(crate) fn schema(&self) -> &DataSetSchema {

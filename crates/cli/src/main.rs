@@ -14,6 +14,7 @@ mod in_process;
 mod job_file;
 mod labels_file;
 mod local;
+mod log_quality;
 mod output;
 mod progress;
 mod say;

@@ -178,6 +178,12 @@ pub(crate) fn seconds_of_phases(timings: &[Timing]) -> String {
     format!("{:.2} s: {}\n", total.seconds, parts.join(", "))
 }
 
+/// "1 row", "2 rows".
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
 /// 1,469,307.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -108,7 +108,7 @@ proptest! {
     #[test]
     fn every_row_is_somewhere(rows in prop::collection::vec(row(0..SECONDS_BEFORE), 1..60)) {
         let Ok(features) = features(&[&rows]) else { return Ok(()) };
-        let quality = features.quality;
+        let quality = features.quality.clone();
         let somewhere = quality.n_events + quality.duplicates.message + quality.duplicates.near + quality.quarantined.sum();
         prop_assert_eq!(quality.n_rows, rows.len() as u64);
         prop_assert_eq!(somewhere, rows.len() as u64);

@@ -141,7 +141,7 @@ fn columns_of_the_wrong_type_are_named() {
     let path = folder.write_parquet("lines.parquet", lines());
     let mut spec = purchases(&path, "2018-01-02");
     spec.purchases.as_mut().expect("purchases").order = "basket".to_owned();
-    check_refused(&spec, &["source.purchases.order", "no column `basket`", "customer, at, order, amount"]);
+    check_refused(&spec, &["source.purchases.order", "no column `basket`", "`customer`, `at`, `order`, `amount`"]);
 }
 
 #[test]

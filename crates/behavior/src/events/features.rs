@@ -2,7 +2,8 @@
 
 use super::functions::{hash, microseconds, millionths};
 use super::measured::{COUNTS, Measured};
-use super::quality::{DuplicateCounts, QuarantineCounts};
+use super::nothing::nothing_counts;
+use super::quality::{DuplicateCounts, QuarantineCounts, UnknownKind};
 use super::query::{Query, as_of, before, kind_column};
 use super::table::{self, Collected};
 use super::{Quality, wanted};
@@ -10,9 +11,14 @@ use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::identity::Links;
 use crate::measures::Settings;
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::dataframe::DataFrame;
+use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::when;
-use datafusion::prelude::{ident, lit};
+use datafusion::prelude::{cast, ident, lit};
 use futures::TryStreamExt;
 use shoal_domain::events::{EventKind, EventsSpec};
 
@@ -33,36 +39,60 @@ pub(crate) async fn features(
 ) -> Result<Features, BehaviorError> {
     let failed = query_error(path);
     let names = wanted::names(spec, listed)?;
-    let query = Query::new(log, spec, path).await?;
+    let query = Query::new(log.clone(), spec, path).await?;
     let families = wanted::families(spec, &names);
     let (duplicates, settings, as_of) = (query.duplicates(), Settings::of(spec), query.as_of);
     let item = spec.item.as_ref().map(|column| hash(ident(column)));
     let customers = query.customers(item, Measured { duplicates, families, settings, as_of }).await?;
     let groups = customers.stream().map_err(&failed)?.try_collect().await.map_err(&failed)?;
     let collected = Collected::new(groups, &spec.customer).map_err(|error| failed(error.into()))?;
-    let quality = quality_of(&collected, query.links.as_deref());
+    let mut quality = quality_of(&collected, query.links.as_deref());
     if quality.n_customers == 0 {
-        let (as_of, n_rows) = (spec.as_of.clone(), quality.n_rows);
-        return Err(BehaviorError::NoEvents { as_of, n_rows, n_quarantined: quality.quarantined.sum() });
+        return Err(nothing_counts(log, spec, path, quality.quarantined).await);
+    }
+    if quality.n_unknown_kinds > 0 {
+        quality.unknown_kinds = unknown_kinds(query.log(), spec).await.map_err(&failed)?;
     }
     let table = table::features(&collected, &names, listed.is_none(), path)?;
     Ok(Features { table, names, quality })
 }
 
 fn quality_of(collected: &Collected, links: Option<&Links>) -> Quality {
-    let [n_events, message, near, of_nobody, no_time, no_amount] = COUNTS.map(|count| collected.sum(count));
+    let [n_events, message, near, of_nobody, no_time, no_amount, n_unknown_kinds] =
+        COUNTS.map(|count| collected.sum(count));
     let no_customer = links.map_or(of_nobody, Links::n_of_nobody);
     let identity = links.map(Links::counts);
     let n_visitor_events = identity.map_or(0, |identity| identity.n_visitor_events);
     let duplicates = DuplicateCounts { message, near };
     let quarantined = QuarantineCounts { no_customer, no_time, no_amount };
     let n_rows = n_events + message + near + quarantined.sum() + n_visitor_events;
-    Quality { n_customers: collected.n_customers(), n_rows, n_events, duplicates, quarantined, identity }
+    let n_customers = collected.n_customers();
+    let unknown_kinds = Vec::new();
+    Quality { n_customers, n_rows, n_events, duplicates, quarantined, n_unknown_kinds, unknown_kinds, identity }
 }
 
 const NO_CUSTOMER: &str = "the customer is missing";
 const NO_TIME: &str = "the time is missing, or no time";
-const NO_AMOUNT: &str = "the amount of a purchase is missing, or no number";
+const NO_AMOUNT: &str = "the amount of a purchase is missing, no number, or beyond 9e12";
+
+/// Names of unknown kinds that are told.
+const NAMES_TOLD: usize = 20;
+
+/// What the log calls events of no known kind, the most frequent first.
+async fn unknown_kinds(log: &DataFrame, spec: &EventsSpec) -> Result<Vec<UnknownKind>> {
+    let Some(column) = &spec.kind else { return Ok(Vec::new()) };
+    let name = coalesce(vec![cast(ident(column), DataType::Utf8), lit("")]).alias("name");
+    let names = log.clone().filter(kind_column(spec).eq(lit(EventKind::Other as i64)))?;
+    let names = names.aggregate(vec![name], vec![count(lit(1)).alias("n_rows")])?;
+    let names = names.sort(vec![ident("n_rows").sort(false, false), ident("name").sort(true, true)])?;
+    let mut kinds = Vec::new();
+    for batch in names.limit(0, Some(NAMES_TOLD))?.collect().await? {
+        let (names, counts) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+        let kind = |row: usize| UnknownKind { name: names.value(row).to_owned(), n_rows: counts.value(row) as u64 };
+        kinds.extend((0..batch.num_rows()).map(kind));
+    }
+    Ok(kinds)
+}
 
 /// The rows of a log that say too little to be in a feature, all their columns and the column `reason`.
 pub(crate) fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Result<DataFrame, BehaviorError> {

@@ -6,17 +6,19 @@ use crate::measures::{Family, Settings};
 use arrow::array::{ArrayRef, Float64Builder, Int64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
+use shoal_domain::events::EventKind;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Counts that come with the features.
-pub(super) const COUNTS: [&str; 6] = [
+pub(super) const COUNTS: [&str; 7] = [
     "events",
     "told by a message that was there before",
     "equal to one shortly before",
     "no customer",
     "no time",
     "no amount",
+    "unknown kind",
 ];
 
 /// What is asked of the events of each customer.
@@ -94,7 +96,9 @@ impl PerCustomer for Measured {
             column.append_option((!value.is_nan()).then_some(*value));
         }
         let Flawed { no_customer, no_time, no_amount } = flawed;
-        let counts = [events.len() as u64, removed.by_message, removed.near, no_customer, no_time, no_amount];
+        let unknown = events.iter().filter(|event| event.kind == EventKind::Other).count() as u64;
+        let n_events = events.len() as u64;
+        let counts = [n_events, removed.by_message, removed.near, no_customer, no_time, no_amount, unknown];
         for (column, count) in table.counts.iter_mut().zip(counts) {
             column.push(count as i64);
         }

@@ -4,7 +4,7 @@ use crate::identity::IdentityCounts;
 use serde::Serialize;
 
 /// How many events were read, and what became of those that are in no feature: each row is counted in one place. Events at and after `as_of` are in none of the counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Quality {
     /// Customers with at least one event that counts.
     pub n_customers: u64,
@@ -16,9 +16,23 @@ pub struct Quality {
     pub duplicates: DuplicateCounts,
     /// Rows that say too little, and were put in quarantine.
     pub quarantined: QuarantineCounts,
+    /// Events that count whose kind is none that the job lists or that is known; they are of the kind `other`.
+    pub n_unknown_kinds: u64,
+    /// What the log calls them: the most frequent names among all its rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown_kinds: Vec<UnknownKind>,
     /// What became of cookies, where the log has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityCounts>,
+}
+
+/// A kind that nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnknownKind {
+    /// As it is written; empty for none.
+    pub name: String,
+    /// Rows that have it.
+    pub n_rows: u64,
 }
 
 /// Events removed, by the rule that removed them.

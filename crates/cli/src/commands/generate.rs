@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use rayon::prelude::*;
-use shoal_generator::{DirtSpec, GeneratorSpec, Log, customer_schema, event_schema, truth_schema};
+use shoal_generator::{DirtSpec, GeneratorError, GeneratorSpec, Log, customer_schema, event_schema, truth_schema};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,10 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Result<()> {
         always_logged_in: arguments.always_logged_in,
         dirt,
     };
-    let log = Log::new(spec)?;
+    let log = Log::new(spec).map_err(|GeneratorError::Field { field, reason }| {
+        let flag = FLAGS.iter().find(|(name, _)| *name == field).map_or(field, |(_, flag)| flag);
+        anyhow!("--{flag}: {reason}")
+    })?;
     for folder in FOLDERS {
         let path = arguments.out.join(folder);
         std::fs::create_dir_all(&path).map_err(|error| anyhow!("--out: {}: {error}", path.display()))?;
@@ -63,6 +66,9 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Result<()> {
         FOLDERS.join(", "),
     ))
 }
+
+/// Fields whose arguments have other names.
+const FLAGS: [(&str, &str); 2] = [("n_customers", "customers"), ("n_days", "days")];
 
 /// The log, the truth about its rows, in their order, and the truth about people.
 const FOLDERS: [&str; 3] = ["events", "truth/events", "truth/customers"];

@@ -7,8 +7,8 @@ use crate::output::OutFolder;
 use crate::progress::ProgressLine;
 use crate::say::say;
 use crate::segments_of::segments_of;
-use crate::table::{aligned, grouped};
-use anyhow::{Result, anyhow};
+use crate::table::{aligned, counted, grouped};
+use anyhow::{Result, anyhow, bail};
 use shoal_behavior::journeys::{Funnel, JourneyCounts, JourneyReport, Path};
 use shoal_behavior::open_journeys;
 use shoal_wire::documents::to_bytes;
@@ -47,6 +47,13 @@ pub(crate) async fn journeys(arguments: &JourneysArguments) -> Result<()> {
             line.rows(1);
         })
         .await?;
+    if all.n_customers == 0 {
+        bail!("{}: source.events: there are no visits of customers before {}", arguments.job.display(), events.as_of);
+    }
+    if let (Some(labels), true) = (&arguments.labels, by_segment.is_empty()) {
+        bail!("--labels: {}: none of its ids is a customer of the log", labels.display());
+    }
+    let n_unlabelled = all.n_customers - by_segment.values().map(|group| group.n_customers).sum::<u64>();
     let mut reports = vec![all.report(&journeys.states, target, None)];
     reports.extend(by_segment.iter().map(|(segment, group)| group.report(&journeys.states, target, Some(*segment))));
     let mut out = OutFolder::create(&arguments.out)?;
@@ -59,6 +66,9 @@ pub(crate) async fn journeys(arguments: &JourneysArguments) -> Result<()> {
         Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&reports)?)),
         Format::Table => {
             say(&reports.iter().map(render).collect::<Vec<_>>().join("\n"))?;
+            if arguments.labels.is_some() && n_unlabelled > 0 {
+                say(&format!("in no segment: {}\n", counted(n_unlabelled, "customer")))?;
+            }
             say(&format!(
                 "written: {}/{{journeys.json, journeys.graphml, journeys_graph.json}}\n",
                 arguments.out.display()
@@ -98,7 +108,7 @@ fn render(report: &JourneyReport) -> String {
     let (visits, customers) = (grouped(report.n_visits), grouped(report.n_customers));
     let _ = writeln!(
         text,
-        "{who}: {visits} visits of {customers} customers; what comes next is told best by the last {} states\n",
+        "{who}: {visits} visits of {customers} customers; a chain of order {} tells best what comes next\n",
         report.best_order()
     );
     let mut steps: Vec<_> = report.transitions.iter().collect();

@@ -1,12 +1,13 @@
 //! `shoal run`: the whole job in this process.
 
 use crate::args::{Format, RunArguments};
+use crate::environment::read_options;
 use crate::in_process::InProcess;
 use crate::labels_file::LabelsFile;
 use crate::local::FileRows;
 use crate::output::OutFolder;
 use crate::say::say;
-use crate::{job_file, table};
+use crate::{job_file, log_quality, table};
 use anyhow::{Result, anyhow};
 use shoal_clustering::{ClusteringError, Segmentation, segment};
 use shoal_domain::Report;
@@ -36,6 +37,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ran_on = RanOn { mode: "local".to_owned(), devices: vec![run.device], version };
     let report = Report::new(&segmentation.model, ran_on, run.observer.timings());
+    let options = read_options(None);
+    let written = log_quality::write(run.rows.quality(), &spec.source, &options, &mut out);
+    let mut written = run.runtime.block_on(written)?;
+    log_quality::remove_stale(&arguments.out, &written)?;
     out.write_bytes("report.json", &to_bytes(&report)?)?;
     out.write_bytes("model.json", &to_bytes(&segmentation.model)?)?;
     out.commit()?;
@@ -44,7 +49,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<()> {
         Format::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
         Format::Table => {
             say(&table::render(&report))?;
-            say(&format!("written: {}/{{model.json, labels.parquet, report.json}}\n", arguments.out.display()))?;
+            say(&run.rows.quality().map(log_quality::notes).unwrap_or_default())?;
+            written.splice(0..0, ["model.json", LABELS, "report.json"]);
+            say(&format!("written: {}/{{{}}}\n", arguments.out.display(), written.join(", ")))?;
         }
     }
     Ok(())

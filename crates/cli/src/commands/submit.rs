@@ -5,6 +5,7 @@ use crate::client::Coordinator;
 use crate::environment::{process_number, read_options};
 use crate::followed::Followed;
 use crate::job_file;
+use crate::log_quality;
 use crate::progress::ProgressLine;
 use crate::say::say;
 use anyhow::{Result, anyhow};
@@ -67,6 +68,7 @@ pub(crate) async fn submit(arguments: &SubmitArguments) -> Result<()> {
 /// Reads the source and puts its rows by Flight.
 async fn put(coordinator: &Coordinator, spec: &SourceSpec, line: ProgressLine) -> Result<DataSetReceipt> {
     let source = FeatureSource::open(spec, &read_options(None)).await?;
+    eprint!("{}", source.quality().map(log_quality::notes).unwrap_or_default());
     let schema = DataSetSchema::new(source.schema().into(), source.has_weight());
     let schema = schema.map_err(|error| anyhow!("`{}`: {error}", spec.path))?;
     // Why reading stopped, when it did: gRPC only tells the other side that the stream broke off.
