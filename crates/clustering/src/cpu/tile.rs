@@ -234,15 +234,15 @@ unsafe fn best_of<V: Vector, const N: usize, const G: usize>(
             for value in next.next().unwrap_or(&[]).iter().step_by(LINE) {
                 V::prefetch(value);
             }
-            let mut part = 0;
-            while part < group.n_centroids {
+            let mut first = 0;
+            while first < group.n_centroids {
                 // Half a group of few centroids costs half.
-                if group.n_centroids - part <= GROUP / 2 {
-                    best.compare_group::<{ GROUP / 2 }>(tile, &group, part);
-                    part += GROUP / 2;
+                if group.n_centroids - first <= GROUP / 2 {
+                    best.compare_group::<{ GROUP / 2 }>(tile, &group, first);
+                    first += GROUP / 2;
                 } else {
-                    best.compare_group::<G>(tile, &group, part);
-                    part += G;
+                    best.compare_group::<G>(tile, &group, first);
+                    first += G;
                 }
             }
         }
@@ -258,27 +258,27 @@ unsafe fn columns<V: Vector, const N: usize>(tile: &[Line], feature: usize) -> [
 }
 
 impl<V: Vector, const N: usize> Best<V, N> {
-    /// Compares G centroids of a group, from `part` on.
+    /// Compares G centroids of a group, from `first` on.
     ///
     /// # Safety
     ///
     /// As for [`best_of`].
     #[inline(always)]
-    unsafe fn compare_group<const G: usize>(&mut self, tile: &[Line], group: &Group<'_>, part: usize) {
+    unsafe fn compare_group<const G: usize>(&mut self, tile: &[Line], group: &Group<'_>, first: usize) {
         // SAFETY: V is enabled, the tile is whole.
         unsafe {
-            let mut nearness: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[part + idx]); N]);
+            let mut nearness: [[V; N]; G] = std::array::from_fn(|idx| [V::splat(-group.half_norms[first + idx]); N]);
             for (feature, centroids) in group.values.iter().enumerate() {
                 let columns = columns::<V, N>(tile, feature);
                 for idx in 0..G {
-                    let centroid = V::splat(centroids[part + idx]);
+                    let centroid = V::splat(centroids[first + idx]);
                     for n in 0..N {
                         nearness[idx][n] = centroid.multiply_add(columns[n], nearness[idx][n]);
                     }
                 }
             }
             for (idx, nearness) in nearness.into_iter().enumerate() {
-                let cluster = V::splat((group.first + part + idx) as f32);
+                let cluster = V::splat((group.first + first + idx) as f32);
                 for n in 0..N {
                     self.winners[n] = nearness[n].select_greater(self.firsts[n], cluster, self.winners[n]);
                     self.seconds[n] = self.seconds[n].max(self.firsts[n].min(nearness[n]));
