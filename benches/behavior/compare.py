@@ -1,7 +1,7 @@
 """From events to features beside DuckDB, Polars and Spark: checks that all have found the same, and measures time and memory.
 
     python3 -m venv target/behavior && target/behavior/bin/pip install -r benches/behavior/requirements.txt
-    target/release/shoal generate --customers 1000000 --clean --activity 0.4 --out DATA
+    target/release/shoal generate --customers 2400000 --clean --always-logged-in --activity 0.0833 --out DATA
     target/behavior/bin/python benches/behavior/compare.py target/release/shoal DATA benches/results/MACHINE [--repeats 3]
 """
 

@@ -189,7 +189,49 @@ def ecom():
     assert len(pairs) == pairs.given.nunique() == pairs.found.nunique(), "the given sessions are those of 30 minutes"
     unpaid = [name for name in table if "order_value" in name or "monetary" in name]
     table = table.drop(columns=unpaid + ["recency_score", "frequency_score"])
-    return golden(table, n_sessions=int(session.nunique()), n_identical=int(rows.duplicated().sum()))
+    return golden(table, n_sessions=int(session.nunique()), n_identical=int(rows.drop(columns="row").duplicated().sum()))
+
+
+def journeys():
+    """What follows what within the given sessions, and an absorbing chain solved by numpy."""
+    rows = pd.read_parquet(HERE / "ecom" / "ecom.parquet")
+    rows = rows.sort_values(["user_id", "timestamp", "row"])
+    following = rows.groupby("session_id").event.shift(-1)
+    steps = pd.DataFrame({"source": rows.event, "target": following.fillna("END")})
+    begins = rows.groupby("session_id").event.first()
+    names = sorted(rows.event.unique())
+    counts = pd.crosstab(steps.source, steps.target).reindex(index=names, columns=[*names, "END"], fill_value=0)
+    chain = counts.div(counts.sum(axis=1), axis=0)
+    first = begins.value_counts(normalize=True).reindex(names, fill_value=0.0).to_numpy()
+    target = names.index("purchase")
+
+    def reaches(removed=None):
+        q = chain[names].to_numpy().copy()
+        hit = q[:, target].copy()
+        q[:, target] = 0.0
+        if removed is not None:
+            q[:, removed] = 0.0
+            if removed == target:
+                hit[:] = 0.0
+        solved = np.linalg.solve(np.eye(len(names)) - q, hit)
+        solved[target] = 1.0 if removed != target else 0.0
+        start = first.copy()
+        if removed is not None:
+            start[removed] = 0.0
+        return solved, float(start @ solved)
+
+    solved, all_together = reaches()
+    steps_left = np.linalg.solve(np.eye(len(names)) - chain[names].to_numpy(), np.ones(len(names)))
+    return {
+        "counts": {name: {to: int(n) for to, n in row.items() if n} for name, row in counts.iterrows()},
+        "reaches_purchase": dict(zip(names, solved)),
+        "from_the_beginning": all_together,
+        "expected_steps": dict(zip(names, steps_left)),
+        "removal_effect": {name: 1 - reaches(idx)[1] / all_together for idx, name in enumerate(names)},
+        "P(cart -> shipping_details)": chain.loc["cart", "shipping_details"],
+        "P(product_view -> catalog)": chain.loc["product_view", "catalog"],
+        "P(product_view -> END)": chain.loc["product_view", "END"],
+    }
 
 
 def cdnow():
@@ -204,4 +246,5 @@ def cdnow():
 if __name__ == "__main__":
     write("complete_journey/features.json", complete_journey())
     write("ecom/golden.json", ecom())
+    write("ecom/journeys.json", journeys())
     write("cdnow/golden.json", cdnow())

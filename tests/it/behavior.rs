@@ -4,6 +4,7 @@
 
 mod generated;
 mod goldens;
+mod journeys;
 mod laws;
 mod refusals;
 mod stitching;
@@ -68,6 +69,7 @@ fn events(as_of: &str) -> EventsSpec {
         anonymous: None,
         identity: Default::default(),
         time: "time".to_owned(),
+        sequence: None,
         kind: Some("kind".to_owned()),
         every: None,
         kinds: BTreeMap::new(),

@@ -22,8 +22,12 @@ use url::Url;
 
 /// Rows that the query engine handles at a time.
 const BATCH_ROWS: usize = 8192;
-/// The same where a row may hold all events of a customer: so many of each temporary file are in memory when files are merged.
-const BATCH_CUSTOMERS: usize = 1024;
+/// The same where a row may hold all events of a customer: of each temporary file so many are in memory when files are merged. Fewer where
+/// memory is short, one for each mebibyte.
+fn batch_customers(memory_bytes: Option<u64>) -> usize {
+    let mebibytes = memory_bytes.map_or(u64::MAX, |bytes| bytes >> 20);
+    mebibytes.clamp(256, 4096) as usize
+}
 
 /// What reading needs besides the job.
 #[derive(Debug, Clone, Default)]
@@ -216,7 +220,7 @@ async fn open_files(
     options: &ReadOptions,
     config: SessionConfig,
 ) -> Result<OpenFiles, BehaviorError> {
-    let batch_rows = if spec.events.is_some() { BATCH_CUSTOMERS } else { BATCH_ROWS };
+    let batch_rows = if spec.events.is_some() { batch_customers(options.memory_bytes) } else { BATCH_ROWS };
     let mut config = config.with_batch_size(batch_rows);
     // Rows that are sorted are one a customer: little, and merged in little memory.
     config.options_mut().execution.sort_spill_reservation_bytes = SORT_RESERVE;

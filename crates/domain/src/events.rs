@@ -21,6 +21,9 @@ pub struct EventsSpec {
     pub identity: IdentitySpec,
     /// When: a timestamp or date column.
     pub time: String,
+    /// A column of whole numbers by which events of the same time are in order. Without it they are in that of their kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<String>,
     /// What kind of thing it was: a text column. Give this or `every`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -105,7 +108,16 @@ impl EventsSpec {
 
     /// The columns that the job names.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        let optional = [&self.anonymous, &self.kind, &self.order, &self.amount, &self.item, &self.state, &self.message];
+        let optional = [
+            &self.anonymous,
+            &self.sequence,
+            &self.kind,
+            &self.order,
+            &self.amount,
+            &self.item,
+            &self.state,
+            &self.message,
+        ];
         [&self.customer, &self.time].into_iter().chain(optional.into_iter().flatten()).map(String::as_str)
     }
 }

@@ -18,5 +18,6 @@ data = zipfile.ZipFile(WHEEL).read("retentioneering/datasets/ecom.csv.gz")
 assert hashlib.sha256(data).hexdigest() == SHA256
 rows = pd.read_csv(io.BytesIO(data), compression="gzip", parse_dates=["timestamp"])
 assert (len(rows), rows.user_id.nunique(), rows.session_id.nunique(), rows.event.nunique()) == (31_106, 600, 3_605, 19)
+rows["row"] = range(len(rows))  # events of one second are in this order
 rows["timestamp"] = rows.timestamp.astype("datetime64[us]")
 rows.to_parquet(HERE / "ecom.parquet", compression="zstd", index=False)

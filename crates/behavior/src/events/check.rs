@@ -24,6 +24,7 @@ pub(super) fn check_columns(log: &DataFrame, spec: &EventsSpec, path: &str) -> R
     check("source.events.customer", &Some(spec.customer.clone()), "a name", &any)?;
     check("source.events.anonymous", &spec.anonymous, "a name", &any)?;
     check("source.events.time", &Some(spec.time.clone()), "a timestamp or date", &is_time)?;
+    check("source.events.sequence", &spec.sequence, "a whole number", &DataType::is_integer)?;
     check("source.events.kind", &spec.kind, "text", &is_text)?;
     check("source.events.order", &spec.order, "a name", &any)?;
     check("source.events.amount", &spec.amount, "a number", &is_amount)?;

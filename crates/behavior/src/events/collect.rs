@@ -47,7 +47,7 @@ pub(crate) struct Collect<T> {
 }
 
 impl<T: PerCustomer> Collect<T> {
-    /// An aggregate of int64 columns: time, kind, then order and amount, item, message where `columns` has them.
+    /// An aggregate of int64 columns: time, kind, then sequence, order and amount, item, message where `columns` has them.
     pub(crate) fn aggregate(columns: Columns, made: T) -> AggregateUDF {
         let signature = Signature::exact(vec![DataType::Int64; columns.count() + 1], Volatility::Immutable);
         AggregateUDF::from(Self { columns, made, signature })
@@ -134,7 +134,7 @@ impl<T: PerCustomer> GroupsAccumulator for Collector<T> {
         let [time, kind, others @ ..] = columns.as_slice() else {
             return Err(DataFusionError::Internal("events have a time and a kind".to_owned()));
         };
-        let amount = self.columns.orders.then(|| others[1]);
+        let amount = self.columns.orders.then(|| others[usize::from(self.columns.sequence) + 1]);
         let is_known = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         let mut event = [0; MAX_COLUMNS];
         for (row, group) in group_indices.iter().enumerate() {

@@ -65,6 +65,7 @@ impl<'a> Query<'a> {
         made: impl PerCustomer,
     ) -> Result<Customers, BehaviorError> {
         let columns = Columns {
+            sequence: self.spec.sequence.is_some(),
             orders: self.spec.order.is_some() || self.spec.amount.is_some(),
             items: item.is_some(),
             messages: self.spec.message.is_some(),
@@ -91,6 +92,7 @@ impl<'a> Query<'a> {
         };
         let mut expressions = vec![customer.alias(CUSTOMER)];
         expressions.extend([microseconds(ident(&spec.time)).alias("time"), kind_column(spec).alias("kind")]);
+        expressions.extend(spec.sequence.iter().map(|column| cast(ident(column), DataType::Int64).alias("sequence")));
         if columns.orders {
             expressions.extend([hashed(&spec.order).alias("order"), amount().alias("amount")]);
         }

@@ -6,6 +6,8 @@ use shoal_domain::events::EventKind;
 /// Which columns events have beside time and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Columns {
+    /// What events of the same time are in order by.
+    pub(crate) sequence: bool,
     /// Orders and amounts of purchases.
     pub(crate) orders: bool,
     /// What events are about.
@@ -17,7 +19,10 @@ pub(crate) struct Columns {
 impl Columns {
     /// Columns as they are kept, time and kind in one.
     pub(super) fn count(self) -> usize {
-        1 + 2 * usize::from(self.orders) + usize::from(self.items) + usize::from(self.messages)
+        1 + usize::from(self.sequence)
+            + 2 * usize::from(self.orders)
+            + usize::from(self.items)
+            + usize::from(self.messages)
     }
 }
 
@@ -38,7 +43,7 @@ pub(super) fn pack(time: Option<i64>, kind: i64, has_amount: bool) -> i64 {
 }
 
 /// The most columns that an event has.
-pub(super) const MAX_COLUMNS: usize = 5;
+pub(super) const MAX_COLUMNS: usize = 6;
 
 /// Rows of a chunk. Memory is taken a chunk at a time: what is there stays where it is, and no more than a chunk is empty.
 const CHUNK_ROWS: usize = 1 << 13;
@@ -140,18 +145,19 @@ impl ByCustomer {
     pub(super) fn events_of(&self, customer: usize, events: &mut Vec<Event>) -> Flawed {
         events.clear();
         let mut flawed = Flawed::default();
-        let Columns { orders, items, messages } = self.rows.columns;
+        let Columns { sequence, orders, items, messages } = self.rows.columns;
         for row in self.rows_of(customer) {
             let mut values = self.rows.row(*row as usize).iter().copied();
             let mut next = |is_there: bool| if is_there { values.next().unwrap_or(0) } else { 0 };
             let packed = next(true);
+            let sequence = next(sequence);
             let (order, amount, item, message) = (next(orders), next(orders), next(items), next(messages));
             match packed & (MARKS - 1) {
                 NO_TIME => flawed.no_time += 1,
                 NO_AMOUNT => flawed.no_amount += 1,
                 kind => {
                     let (time, kind) = (packed >> TIME_SHIFT, EventKind::ALL[kind as usize]);
-                    events.push(Event { time, kind, order, amount, item, message });
+                    events.push(Event { time, sequence, kind, order, amount, item, message });
                 }
             }
         }
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn events_come_back_by_customer_and_flaws_are_counted() {
-        let columns = Columns { orders: true, items: false, messages: false };
+        let columns = Columns { sequence: false, orders: true, items: false, messages: false };
         let mut rows = EventRows::new(columns);
         let purchase = EventKind::Purchase as i64;
         let events = [
@@ -199,6 +205,6 @@ mod tests {
         let rest = rows.take(1);
         assert_eq!(rest.events_of(0, &mut found), Flawed { no_time: 2, ..Flawed::default() });
         let kind = EventKind::Purchase;
-        assert_eq!(found, [Event { time: -5, kind, order: 7, amount: 100, item: 0, message: 0 }]);
+        assert_eq!(found, [Event { time: -5, sequence: 0, kind, order: 7, amount: 100, item: 0, message: 0 }]);
     }
 }

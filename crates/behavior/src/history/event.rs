@@ -9,6 +9,8 @@ use shoal_domain::events::EventKind;
 pub struct Event {
     /// Microseconds since 1970, UTC.
     pub time: i64,
+    /// Where it is among events of the same time; 0 where nothing says so.
+    pub sequence: i64,
     /// What it was.
     pub kind: EventKind,
     /// A hash of the order of a purchase; 0 without one.

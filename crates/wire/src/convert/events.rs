@@ -33,6 +33,7 @@ impl From<&EventsSpec> for proto::Events {
             engagement_half_life_days: Some(events.engagement.half_life_days),
             anonymous: events.anonymous.clone(),
             state: events.state.clone(),
+            sequence: events.sequence.clone(),
             identity: Some((&events.identity).into()),
         }
     }
@@ -70,6 +71,7 @@ impl TryFrom<proto::Events> for EventsSpec {
             engagement: EngagementSpec { weights, half_life_days },
             anonymous: events.anonymous,
             state: events.state,
+            sequence: events.sequence,
             identity: events.identity.map(IdentitySpec::from).unwrap_or_default(),
         })
     }

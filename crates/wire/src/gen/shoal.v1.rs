@@ -71,6 +71,8 @@ pub struct Events {
     pub identity: ::core::option::Option<Identity>,
     #[prost(string, optional, tag = "17")]
     pub state: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "18")]
+    pub sequence: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// How customers and cookies become people.
 #[derive(Clone, PartialEq, ::prost::Message)]
