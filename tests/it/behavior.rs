@@ -5,6 +5,7 @@
 mod generated;
 mod goldens;
 mod journeys;
+mod json;
 mod laws;
 mod refusals;
 mod stitching;

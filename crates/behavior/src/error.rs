@@ -13,13 +13,13 @@ pub enum BehaviorError {
         path: String,
     },
     /// Neither the ending nor the job tells the format.
-    #[error("source.path: `{path}` ends neither in .parquet nor in .csv; say which it is by source.format")]
+    #[error("source.path: `{path}` ends neither in .parquet, .csv nor .jsonl; say which it is by source.format")]
     UnknownFormat {
         /// The path of the job.
         path: String,
     },
     /// A folder holds no data.
-    #[error("source.path: the folder `{path}` holds no .parquet or .csv file")]
+    #[error("source.path: the folder `{path}` holds no .parquet, .csv or .jsonl file")]
     EmptyFolder {
         /// The path of the job.
         path: String,
@@ -53,6 +53,20 @@ pub enum BehaviorError {
         /// What it says.
         row: String,
     },
+    /// A path leads through a value of another one.
+    #[error("source: `{path}`: a value that the job names is within another one that it names")]
+    JsonPaths {
+        /// The path of the job.
+        path: String,
+    },
+    /// No object has a value at a path.
+    #[error("source: no object of `{path}` has a value at `{column}`")]
+    NoJsonValue {
+        /// The path of the job.
+        path: String,
+        /// The path within objects.
+        column: String,
+    },
     /// There is no such feature.
     #[error("source.features: there is no feature `{feature}`; there are {known}")]
     NoFeature {
@@ -82,8 +96,8 @@ pub enum BehaviorError {
         /// How many are allowed.
         most: usize,
     },
-    /// A folder holds both formats.
-    #[error("source.path: the folder `{path}` holds both Parquet and CSV files; say which to read by source.format")]
+    /// A folder holds several formats.
+    #[error("source.path: the folder `{path}` holds files of several formats; say which to read by source.format")]
     MixedFormats {
         /// The path of the job.
         path: String,

@@ -15,14 +15,14 @@ const LINES_LOOKED_AT: usize = 1_000;
 
 /// What a column is for.
 #[derive(Clone, Copy, PartialEq)]
-enum Role {
+pub(crate) enum Role {
     Name,
     Number,
     Time,
     None,
 }
 
-fn role_of(column: &str, spec: &SourceSpec) -> Role {
+pub(crate) fn role_of(column: &str, spec: &SourceSpec) -> Role {
     // What is wrong with an event puts it in quarantine, so its columns are read as they are written.
     if spec.events.is_some() {
         return Role::Name;
@@ -120,7 +120,7 @@ pub(crate) async fn parquet(
 }
 
 /// A file's path where it is on this machine, and otherwise its URL.
-fn name_of(url: &str) -> String {
+pub(crate) fn name_of(url: &str) -> String {
     let path = Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
     path.map_or_else(|| url.to_owned(), |path| path.display().to_string())
 }

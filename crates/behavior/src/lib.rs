@@ -10,6 +10,7 @@ mod day;
 mod error;
 mod events;
 mod files;
+mod jsonl;
 mod paged;
 mod rfm;
 mod source;

@@ -3,10 +3,10 @@
 use crate::columns::{column_type, kind_of, query_error};
 use crate::csv_error::csv_error;
 use crate::error::BehaviorError;
-use crate::files::{csv, parquet};
+use crate::files::{Role, csv, parquet, role_of};
 use crate::journeys::{self, Journeys};
-use crate::{Quality, events, paged, rfm};
-use arrow::datatypes::{DataType, Schema};
+use crate::{Quality, events, jsonl, paged, rfm};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -247,12 +247,33 @@ async fn open_files(
         (false, None, _) => String::new(),
         (true, _, FileFormat::Parquet) => ".parquet".to_owned(),
         (true, _, FileFormat::Csv) => ".csv".to_owned(),
+        (true, _, FileFormat::Jsonl) => ".jsonl".to_owned(),
     };
     let table = match format {
         FileFormat::Parquet => parquet(&context, &location, &ending, spec).await?,
         FileFormat::Csv => csv(&context, &location, &ending, spec).await?,
+        FileFormat::Jsonl => jsonl::open(&context, &location, &ending, &json_columns(spec), &spec.path).await?,
     };
     Ok(OpenFiles { table, context, location, ending, format })
+}
+
+/// What a job names of JSON objects, each value once: numbers as float64, everything else as it is written.
+fn json_columns(spec: &SourceSpec) -> Vec<(String, DataType)> {
+    let purchases = spec.purchases.iter().flat_map(|it| [&it.customer, &it.time, &it.order, &it.amount]);
+    let ready = if spec.events.is_some() { None } else { spec.features.as_ref() };
+    let ready = ready.into_iter().flatten().chain(&spec.id).chain(&spec.weight).chain(purchases).map(String::as_str);
+    let mut columns: Vec<(String, DataType)> = Vec::new();
+    for column in ready.chain(spec.events.iter().flat_map(EventsSpec::columns)) {
+        let data_type = match role_of(column, spec) {
+            Role::Number => DataType::Float64,
+            Role::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Role::Name | Role::None => DataType::Utf8,
+        };
+        if columns.iter().all(|(known, _)| known != column) {
+            columns.push((column.to_owned(), data_type));
+        }
+    }
+    columns
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.
@@ -291,6 +312,7 @@ fn guess_format(path: &str, is_folder: bool) -> Result<FileFormat, BehaviorError
     let of_name = |name: &str| match name.to_ascii_lowercase() {
         name if name.ends_with(".parquet") => Some(FileFormat::Parquet),
         name if name.ends_with(".csv") => Some(FileFormat::Csv),
+        name if name.ends_with(".jsonl") => Some(FileFormat::Jsonl),
         _ => None,
     };
     let local = path.strip_prefix("file://").unwrap_or(path);

@@ -64,7 +64,7 @@ impl FeaturesJob {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// A Parquet or CSV file; a folder of them, with all folders in it, in the order of their paths; or a URL (`s3://`,
+    /// A Parquet, CSV or JSON lines file; a folder of them, with all folders in it, in the order of their paths; or a URL (`s3://`,
     /// `gs://`, `az://`, `http(s)://`, `file://`).
     pub path: String,
     /// The file format; taken from the path's ending when absent.
@@ -122,6 +122,8 @@ pub enum FileFormat {
     Parquet,
     /// Comma-separated values with a header line.
     Csv,
+    /// One JSON object a line; a column is the path to a value, such as `properties.total`.
+    Jsonl,
 }
 
 /// The columns of a purchase line. Recency is whole days from the last purchase to `as_of` (times without a zone are

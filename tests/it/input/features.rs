@@ -253,7 +253,7 @@ fn what_is_not_there_is_named() {
     let missing = folder.path("nowhere.parquet");
     check_refused(&ready(&missing, &["x"]), &["source.path", "no file or folder", &missing]);
     let text = folder.write_text("rows.txt", "id,x\n1,2\n");
-    check_refused(&ready(&text, &["x"]), &["source.path", "neither in .parquet nor in .csv", "source.format"]);
+    check_refused(&ready(&text, &["x"]), &["source.path", "neither in .parquet, .csv nor .jsonl", "source.format"]);
     let all = "`id`, `visits`, `Total Spend.EUR`, `note`, `w`";
     check_refused(&ready(&path, &["visits", "vsits"]), &["source.features", "no column `vsits`", all]);
     let spec = ready(&path, &["visits"]);

@@ -40,6 +40,7 @@ impl From<&SourceSpec> for proto::Source {
             None => proto::FileFormat::Unspecified,
             Some(FileFormat::Parquet) => proto::FileFormat::Parquet,
             Some(FileFormat::Csv) => proto::FileFormat::Csv,
+            Some(FileFormat::Jsonl) => proto::FileFormat::Jsonl,
         };
         Self {
             path: source.path.clone(),
@@ -67,6 +68,7 @@ impl TryFrom<proto::Source> for SourceSpec {
             proto::FileFormat::Unspecified => None,
             proto::FileFormat::Parquet => Some(FileFormat::Parquet),
             proto::FileFormat::Csv => Some(FileFormat::Csv),
+            proto::FileFormat::Jsonl => Some(FileFormat::Jsonl),
         };
         Ok(Self {
             path: source.path,

@@ -336,6 +336,8 @@ pub enum FileFormat {
     Unspecified = 0,
     Parquet = 1,
     Csv = 2,
+    /// One JSON object a line.
+    Jsonl = 3,
 }
 impl FileFormat {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -347,6 +349,7 @@ impl FileFormat {
             Self::Unspecified => "FILE_FORMAT_UNSPECIFIED",
             Self::Parquet => "FILE_FORMAT_PARQUET",
             Self::Csv => "FILE_FORMAT_CSV",
+            Self::Jsonl => "FILE_FORMAT_JSONL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -355,6 +358,7 @@ impl FileFormat {
             "FILE_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
             "FILE_FORMAT_PARQUET" => Some(Self::Parquet),
             "FILE_FORMAT_CSV" => Some(Self::Csv),
+            "FILE_FORMAT_JSONL" => Some(Self::Jsonl),
             _ => None,
         }
     }
