@@ -6,6 +6,7 @@ Features are those of `shoal features`, computed once more by other means: whole
 after the other there.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -87,7 +88,10 @@ def of_items(events, features):
 
 
 def hours_to_order(events):
-    """From the first event of another kind after a purchase to the next purchase."""
+    """From the first event of another kind after an order to the next order's first purchase."""
+    is_purchase = events.kind == "purchase"
+    later_lines = is_purchase & events[is_purchase].duplicated(["customer", "order"]).reindex(events.index, fill_value=False)
+    events = events[~later_lines]
     is_purchase = events.kind == "purchase"
     # A stretch ends with a purchase; what comes after it begins another one.
     stretch = is_purchase.groupby(events.customer).transform(lambda it: it.shift(fill_value=False).cumsum())
@@ -192,6 +196,16 @@ def ecom():
     return golden(table, n_sessions=int(session.nunique()), n_identical=int(rows.drop(columns="row").duplicated().sum()))
 
 
+def funnel(rows, steps):
+    """Sessions that took the steps in their order, other things in between allowed."""
+    def reached(events):
+        rest = iter(events)
+        return sum(1 for _ in itertools.takewhile(lambda step: step in rest, steps))
+
+    depth = rows.groupby("session_id").event.agg(reached)
+    return [int((depth > step).sum()) for step in range(len(steps))]
+
+
 def journeys():
     """What follows what within the given sessions, and an absorbing chain solved by numpy."""
     rows = pd.read_parquet(HERE / "ecom" / "ecom.parquet")
@@ -228,6 +242,7 @@ def journeys():
         "from_the_beginning": all_together,
         "expected_steps": dict(zip(names, steps_left)),
         "removal_effect": {name: 1 - reaches(idx)[1] / all_together for idx, name in enumerate(names)},
+        "funnel": funnel(rows, ["product_view", "add_to_cart", "purchase"]),
         "P(cart -> shipping_details)": chain.loc["cart", "shipping_details"],
         "P(product_view -> catalog)": chain.loc["product_view", "catalog"],
         "P(product_view -> END)": chain.loc["product_view", "END"],

@@ -43,6 +43,12 @@ pub enum BehaviorError {
     /// The log has no rows.
     #[error("source.path: there are no events")]
     EmptyLog,
+    /// All events are of visitors.
+    #[error("source.events: {n_rows} events are of visitors, and nobody was ever logged in with one of their cookies")]
+    OnlyVisitors {
+        /// Events.
+        n_rows: u64,
+    },
     /// No row says enough to count.
     #[error("source.events: none of {n_rows} rows can be used; of one of them {reason}: {row}")]
     AllFlawed {
@@ -87,12 +93,10 @@ pub enum BehaviorError {
     #[error("source.events.state: journeys need a column of states, or `kind`")]
     NoState,
     /// A column has so many values that they are no states.
-    #[error("source.events.state: column `{column}` has {n_states} different values; {most} states are the most")]
+    #[error("source.events.state: column `{column}` has more than {most} different values")]
     TooManyStates {
         /// The column.
         column: String,
-        /// Its values.
-        n_states: usize,
         /// How many are allowed.
         most: usize,
     },

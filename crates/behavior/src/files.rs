@@ -86,7 +86,7 @@ fn header(schema: &Schema) -> Vec<&str> {
 }
 
 /// Parquet files, whose columns are found by their names. A column that is an integer in one file and a fraction in another is
-/// a float64; one that a file does not have is missing there.
+/// a float64, one of integers of several widths an int64; one that a file does not have is missing there.
 pub(crate) async fn parquet(
     context: &SessionContext,
     location: &str,
@@ -105,6 +105,7 @@ pub(crate) async fn parquet(
             };
             match (known.data_type(), field.data_type()) {
                 (known, other) if known == other => {}
+                (one, other) if is_whole(one) && is_whole(other) => known.set_data_type(DataType::Int64),
                 (one, other) if one.is_numeric() && other.is_numeric() => known.set_data_type(DataType::Float64),
                 _ if role_of(field.name(), spec) == Role::None => {}
                 (one, other) => {
@@ -117,6 +118,11 @@ pub(crate) async fn parquet(
     let schema = Schema::new(fields);
     let options = ParquetReadOptions { file_extension: ending, schema: Some(&schema), ..Default::default() };
     context.read_parquet(location, options).await.map_err(failed)
+}
+
+/// Integers that 64 bits with a sign hold: ids among them stay what they are.
+fn is_whole(data_type: &DataType) -> bool {
+    data_type.is_integer() && *data_type != DataType::UInt64
 }
 
 /// A file's path where it is on this machine, and otherwise its URL.

@@ -133,7 +133,7 @@ pub async fn quarantine(
     options: &ReadOptions,
 ) -> Result<SendableRecordBatchStream, BehaviorError> {
     let files = open_files(spec, options, SessionConfig::new().with_target_partitions(1)).await?;
-    let flawed = events::flawed(files.table, events, &spec.path)?;
+    let flawed = events::flawed(files.table, events, &spec.path).await?;
     flawed.execute_stream().await.map_err(query_error(&spec.path))
 }
 

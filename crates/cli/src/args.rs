@@ -92,9 +92,9 @@ pub(crate) struct JourneysArguments {
     /// Steps of a funnel in their order.
     #[arg(long, value_name = "STATE,..", value_delimiter = ',')]
     pub(crate) funnel: Vec<String>,
-    /// How many steps of a visit are counted by their place.
-    #[arg(long, default_value_t = 8)]
-    pub(crate) places: usize,
+    /// How many steps of a visit are counted by their place, at most 100.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) places: u64,
     /// labels.parquet of a run: counts each segment by itself too.
     #[arg(long)]
     pub(crate) labels: Option<PathBuf>,

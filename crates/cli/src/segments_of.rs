@@ -21,10 +21,16 @@ pub(crate) fn segments_of(labels: &Path) -> Result<HashMap<String, i64>> {
         let batch = batch.map_err(|error| failed(&error))?;
         let label = batch.column_by_name("label").ok_or_else(|| failed(&"there is no column `label`"))?;
         let ids = cast(batch.column(0), &DataType::Utf8).map_err(|error| failed(&error))?;
+        if !label.data_type().is_integer() {
+            return Err(failed(&"the column `label` is none of whole numbers"));
+        }
         let label = cast(label, &DataType::Int64).map_err(|error| failed(&error))?;
         let (ids, label) = (ids.as_string::<i32>(), label.as_primitive::<Int64Type>());
-        for row in (0..batch.num_rows()).filter(|row| ids.is_valid(*row)) {
-            segments.insert(ids.value(row).to_owned(), label.value(row));
+        for row in (0..batch.num_rows()).filter(|row| ids.is_valid(*row) && label.is_valid(*row)) {
+            let (id, segment) = (ids.value(row), label.value(row));
+            if segments.insert(id.to_owned(), segment).is_some_and(|other| other != segment) {
+                return Err(failed(&format!("customer {id} is in two segments")));
+            }
         }
     }
     Ok(segments)

@@ -52,8 +52,8 @@ pub struct EventsSpec {
     pub message: Option<String>,
     /// The day from which features look back, `YYYY-MM-DD`.
     pub as_of: String,
-    /// Removes an event when the same customer has had one of the same kind, order, amount and item so many seconds before, or at the
-    /// same time for 0. Not done when absent: two equal purchases on one day are nothing wrong.
+    /// Removes an event when the same customer has had one of the same kind, order, amount and item, which was not removed, at most so many
+    /// seconds before: at the same time for 0. Not done when absent: two equal purchases on one day are nothing wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub near_duplicate_seconds: Option<f64>,

@@ -139,6 +139,8 @@ pub enum GeneratorError {
 
 /// The most people: their numbers and those of their devices are laid out for it.
 const MAX_CUSTOMERS: u64 = 1 << 40;
+/// Thousands of visits a day.
+const MAX_ACTIVITY: f64 = 1_000.0;
 /// Some hundred years.
 const MAX_DAYS: u32 = 36_500;
 
@@ -152,8 +154,8 @@ impl GeneratorSpec {
         if !(1..=MAX_DAYS).contains(&self.n_days) {
             return wrong("n_days", "must be from 1 to 36500");
         }
-        if !(self.activity.is_finite() && self.activity > 0.0) {
-            return wrong("activity", "must be a finite number above 0");
+        if !(self.activity > 0.0 && self.activity <= MAX_ACTIVITY) {
+            return wrong("activity", "must be above 0, and at most 1000");
         }
         if crate::clock::days_since_1970(&self.start).is_none() {
             return wrong("start", "must be a date like 2025-01-01");

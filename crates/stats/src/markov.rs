@@ -7,12 +7,13 @@ pub struct MarkovChain {
     n_states: usize,
     /// (n_states + 1) x (n_states + 1), by rows.
     counts: Vec<u64>,
+    row_sums: Vec<u64>,
 }
 
 impl MarkovChain {
     /// Nothing counted yet.
     pub fn new(n_states: usize) -> Self {
-        Self { n_states, counts: vec![0; (n_states + 1) * (n_states + 1)] }
+        Self { n_states, counts: vec![0; (n_states + 1) * (n_states + 1)], row_sums: vec![0; n_states + 1] }
     }
 
     /// States, without beginning and end.
@@ -37,6 +38,7 @@ impl MarkovChain {
     pub fn add(&mut self, row: usize, column: usize, n_steps: u64) {
         let place = row * (self.n_states + 1) + column;
         self.counts[place] += n_steps;
+        self.row_sums[row] += n_steps;
     }
 
     /// Steps from a row to a column.
@@ -46,8 +48,7 @@ impl MarkovChain {
 
     /// All steps from a row.
     pub fn row_sum(&self, row: usize) -> u64 {
-        let width = self.n_states + 1;
-        self.counts[row * width..(row + 1) * width].iter().sum()
+        self.row_sums[row]
     }
 
     /// The probability of a step, with `smoothing` steps added to every cell of the row (Laplace); 0 from a row that nobody left.
@@ -88,11 +89,12 @@ impl MarkovChain {
         steps
     }
 
-    /// By which share fewer walks come to `target` when a state is taken away: what is lost there at most.
-    pub fn removal_effect(&self, state: usize, target: usize) -> f64 {
+    /// By which share fewer walks come to `target` when a state is taken away, for each state: what is lost there at most.
+    pub fn removal_effects(&self, target: usize) -> Vec<f64> {
         let with = self.absorption(target, None)[Self::BEGINNING];
-        let without = if state == target { 0.0 } else { self.absorption(target, Some(state))[Self::BEGINNING] };
-        if with > 0.0 { 1.0 - without / with } else { 0.0 }
+        let without = |state| if state == target { 0.0 } else { self.absorption(target, Some(state))[Self::BEGINNING] };
+        let effect = |state| if with > 0.0 { 1.0 - without(state) / with } else { 0.0 };
+        (0..self.n_states).map(effect).collect()
     }
 
     /// Solves `(I - Q) x = right` for some states by Gaussian elimination with pivots from the diagonal's column. A state that is never left
@@ -142,7 +144,8 @@ pub fn order_bic<'a>(contexts: impl Iterator<Item = &'a [u64]>, n_next: usize) -
         }
     }
     let n_free = n_contexts as f64 * (n_next.saturating_sub(1)) as f64;
-    n_free * libm::log(n_steps as f64) - 2.0 * log_likelihood
+    // Of no steps there is nothing to tell.
+    n_free * libm::log(n_steps.max(1) as f64) - 2.0 * log_likelihood
 }
 
 #[cfg(test)]
@@ -165,7 +168,7 @@ mod tests {
         // From a: x = x / 4 + 1 / 2.
         near(chain.absorption(1, None)[MarkovChain::BEGINNING], 2.0 / 3.0);
         near(chain.absorption(1, Some(0))[MarkovChain::BEGINNING], 0.0);
-        near(chain.removal_effect(0, 1), 1.0);
+        near(chain.removal_effects(1)[0], 1.0);
         // a = 1 + a / 4 + b / 2 and b = 1 + a / 4.
         near(chain.expected_steps()[MarkovChain::row(0)], 1.5 / 0.625);
         near(chain.probability(1, 1, 1.0), 3.0 / 7.0);

@@ -68,6 +68,45 @@ fn json_lines_say_what_csv_says() -> Result<()> {
 }
 
 #[test]
+fn an_empty_text_is_none() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (empty, absent) = (folder.path().join("empty.jsonl"), folder.path().join("absent.jsonl"));
+    let line = |customer: &str, cookie: &str, second: u32| {
+        let time = format!("2025-01-30T10:00:{second:02}Z");
+        format!(
+            "{{\"userId\":{customer},\"timestamp\":\"{time}\",\"event\":\"purchase\",\"cookie\":{cookie},\"order\":{cookie},\"message\":{cookie}}}\n"
+        )
+    };
+    let log = |none: &str| {
+        [
+            line("\"a\"", none, 1),
+            line("\"a\"", none, 2),
+            line(none, none, 3),
+            line(none, "\"k\"", 4),
+            line("\"b\"", "\"k\"", 5),
+        ]
+        .concat()
+    };
+    std::fs::write(&empty, log("\"\""))?;
+    std::fs::write(&absent, log("null"))?;
+    let own = |path: &str| Some(path.to_owned());
+    let (order, message, anonymous) = (own("order"), own("message"), own("cookie"));
+    let spec = || EventsSpec {
+        order: order.clone(),
+        message: message.clone(),
+        anonymous: anonymous.clone(),
+        amount: None,
+        item: None,
+        ..json_spec()
+    };
+    let found = Features::of(&source(&empty, spec()))?;
+    assert_eq!(found, Features::of(&source(&absent, spec()))?);
+    assert_eq!(found.column("frequency"), [Some(2.0), Some(1.0)], "none is no order, and no message");
+    assert_eq!(found.quality.quarantined.no_customer, 1);
+    Ok(())
+}
+
+#[test]
 fn what_is_wrong_with_json_is_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("log.jsonl");

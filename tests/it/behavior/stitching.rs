@@ -1,9 +1,10 @@
 //! People found by cookies against those who there were.
 
 use super::generated::{features, generate, spec};
+use super::{Features, events, source};
 use anyhow::Result;
 use shoal_behavior::identity::{Links, Rules, Seen};
-use shoal_domain::events::EventsSpec;
+use shoal_domain::events::{Apart, EventsSpec, IdentitySpec};
 use shoal_generator::{DirtSpec, Event, Piece};
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +28,12 @@ fn links(events: &[&Event]) -> Links {
     for event in events {
         *seen.entry((customer(event), cookie(event))).or_default() += 1;
     }
-    let seen = seen.into_iter().map(|((customer, cookie), n_events)| Seen { customer, cookie: Some(cookie), n_events });
+    let seen = seen.into_iter().map(|((customer, cookie), n_events)| Seen {
+        customer,
+        cookie: Some(cookie),
+        n_events,
+        is_timed: true,
+    });
     let mut links = Links::new(seen.collect(), &Rules::default());
     let shared: Vec<String> = links.shared().map(str::to_owned).collect();
     for shared in shared {
@@ -105,6 +111,35 @@ fn queries_stitch_as_the_rules_say_and_sessions_are_exact() -> Result<()> {
         assert_eq!(found.column("n_events")[row], Some(times.len() as f64), "{}", found.ids[row]);
     }
     Ok(())
+}
+
+#[test]
+fn customers_are_merged_where_a_job_says_so_and_an_observation_can_be_left_out() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("log.csv");
+    let log = "customer,time,kind,order,amount,item,cookie\n\
+        a,2025-01-01 10:00:00,click,,,,k\n,2025-01-02 10:00:00,click,,,,k\nb,2025-01-03 10:00:00,click,,,,k\n\
+        ,2025-01-03 10:01:00,click,,,,k\n";
+    std::fs::write(&path, log)?;
+    let check = |identity: IdentitySpec, ids: &[&str], n_events: &[f64], n_visitor_events: u64| -> Result<()> {
+        let spec = EventsSpec { anonymous: Some("cookie".to_owned()), identity, ..events("2025-02-01") };
+        let found = Features::of(&source(&path, spec))?;
+        assert_eq!(found.ids, ids);
+        assert!(found.column("n_events").iter().flatten().eq(n_events), "{:?}", found.column("n_events"));
+        assert_eq!(found.quality.identity.map(|identity| identity.n_visitor_events), Some(n_visitor_events));
+        Ok(())
+    };
+    let merged = |merge_customers_up_to, apart: &[(&str, &str)]| {
+        let apart = apart.iter().map(|(customer, anonymous)| Apart {
+            customer: (*customer).to_owned(),
+            anonymous: (*anonymous).to_owned(),
+        });
+        IdentitySpec { merge_customers_up_to, apart: apart.collect() }
+    };
+    // Shared: the second event is nobody's, the fourth is of the one who was logged in a minute before.
+    check(merged(None, &[]), &["a", "b"], &[1.0, 2.0], 1)?;
+    check(merged(Some(2), &[]), &["a"], &[4.0], 0)?;
+    check(merged(Some(2), &[("b", "k")]), &["a", "b"], &[3.0, 1.0], 0)
 }
 
 /// 2026-01-01, in microseconds.

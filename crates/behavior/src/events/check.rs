@@ -20,11 +20,12 @@ pub(super) fn check_columns(log: &DataFrame, spec: &EventsSpec, path: &str) -> R
         matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) || is_text(data_type)
     };
     let is_amount = |data_type: &DataType| data_type.is_numeric() || is_text(data_type);
+    let is_whole = |data_type: &DataType| data_type.is_integer() || is_text(data_type);
     let any = |_: &DataType| true;
     check("source.events.customer", &Some(spec.customer.clone()), "a name", &any)?;
     check("source.events.anonymous", &spec.anonymous, "a name", &any)?;
     check("source.events.time", &Some(spec.time.clone()), "a timestamp or date", &is_time)?;
-    check("source.events.sequence", &spec.sequence, "a whole number", &DataType::is_integer)?;
+    check("source.events.sequence", &spec.sequence, "a whole number", &is_whole)?;
     check("source.events.kind", &spec.kind, "text", &is_text)?;
     check("source.events.order", &spec.order, "a name", &any)?;
     check("source.events.amount", &spec.amount, "a number", &is_amount)?;

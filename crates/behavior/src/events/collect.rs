@@ -4,7 +4,7 @@
 //! and brought together once at the end: no vector a customer, and no order of arrival that could show in a result. The state that
 //! the engine may spill or send is the events themselves. What is made of them is a [`PerCustomer`].
 
-use super::rows::{Columns, EventRows, MAX_COLUMNS, pack};
+use super::rows::{Columns, EventRows, MAX_COLUMNS, MAX_ROWS, pack};
 use crate::history::{Event, Flawed};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
@@ -108,6 +108,13 @@ struct Collector<T> {
 }
 
 impl<T> Collector<T> {
+    fn check_room(&self, n_more: usize) -> Result<()> {
+        let has_room = self.rows.len() + n_more <= MAX_ROWS;
+        let full =
+            || DataFusionError::ResourcesExhausted(format!("a partition of a log holds at most {MAX_ROWS} events"));
+        has_room.then_some(()).ok_or_else(full)
+    }
+
     /// How many groups are given away now, and their events that are only counted; the other groups move up.
     fn take_groups(&mut self, emit_to: EmitTo) -> (usize, BTreeMap<usize, u64>) {
         let n_groups = match emit_to {
@@ -135,6 +142,7 @@ impl<T: PerCustomer> GroupsAccumulator for Collector<T> {
             return Err(DataFusionError::Internal("events have a time and a kind".to_owned()));
         };
         let amount = self.columns.orders.then(|| others[usize::from(self.columns.sequence) + 1]);
+        self.check_room(group_indices.len())?;
         let is_known = |row: usize| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         let mut event = [0; MAX_COLUMNS];
         for (row, group) in group_indices.iter().enumerate() {
@@ -190,6 +198,7 @@ impl<T: PerCustomer> GroupsAccumulator for Collector<T> {
             }
             let (start, end) = (lists[0].value_offsets()[row] as usize, lists[0].value_offsets()[row + 1] as usize);
             for position in start..end {
+                self.check_room(1)?;
                 for (value, list) in event.iter_mut().zip(&lists) {
                     *value = list.values().as_primitive::<Int64Type>().value(position);
                 }

@@ -1,10 +1,10 @@
 //! From the rows of a log to one row of features a customer.
 
-use super::functions::{hash, microseconds, millionths};
+use super::functions::{UNKNOWN_KIND, microseconds, millionths};
 use super::measured::{COUNTS, Measured};
 use super::nothing::nothing_counts;
 use super::quality::{DuplicateCounts, QuarantineCounts, UnknownKind};
-use super::query::{Query, as_of, before, kind_column};
+use super::query::{Query, kind_column};
 use super::table::{self, Collected};
 use super::{Quality, wanted};
 use crate::columns::query_error;
@@ -39,16 +39,20 @@ pub(crate) async fn features(
 ) -> Result<Features, BehaviorError> {
     let failed = query_error(path);
     let names = wanted::names(spec, listed)?;
+    if wanted::is_feature(&spec.customer) {
+        let (field, column) = ("source.events.customer", spec.customer.clone());
+        let (actual, wanted) = ("called like a feature".to_owned(), "another name");
+        return Err(BehaviorError::ColumnType { field, column, actual, wanted });
+    }
     let query = Query::new(log.clone(), spec, path).await?;
     let families = wanted::families(spec, &names);
     let (duplicates, settings, as_of) = (query.duplicates(), Settings::of(spec), query.as_of);
-    let item = spec.item.as_ref().map(|column| hash(ident(column)));
-    let customers = query.customers(item, Measured { duplicates, families, settings, as_of }).await?;
+    let customers = query.customers(None, Measured { duplicates, families, settings, as_of }).await?;
     let groups = customers.stream().map_err(&failed)?.try_collect().await.map_err(&failed)?;
     let collected = Collected::new(groups, &spec.customer).map_err(|error| failed(error.into()))?;
     let mut quality = quality_of(&collected, query.links.as_deref());
     if quality.n_customers == 0 {
-        return Err(nothing_counts(log, spec, path, quality.quarantined).await);
+        return Err(nothing_counts(log, spec, path, &quality).await);
     }
     if quality.n_unknown_kinds > 0 {
         quality.unknown_kinds = unknown_kinds(query.log(), spec).await.map_err(&failed)?;
@@ -82,7 +86,7 @@ const NAMES_TOLD: usize = 20;
 async fn unknown_kinds(log: &DataFrame, spec: &EventsSpec) -> Result<Vec<UnknownKind>> {
     let Some(column) = &spec.kind else { return Ok(Vec::new()) };
     let name = coalesce(vec![cast(ident(column), DataType::Utf8), lit("")]).alias("name");
-    let names = log.clone().filter(kind_column(spec).eq(lit(EventKind::Other as i64)))?;
+    let names = log.clone().filter(kind_column(spec).eq(lit(UNKNOWN_KIND)))?;
     let names = names.aggregate(vec![name], vec![count(lit(1)).alias("n_rows")])?;
     let names = names.sort(vec![ident("n_rows").sort(false, false), ident("name").sort(true, true)])?;
     let mut kinds = Vec::new();
@@ -94,25 +98,34 @@ async fn unknown_kinds(log: &DataFrame, spec: &EventsSpec) -> Result<Vec<Unknown
     Ok(kinds)
 }
 
-/// The rows of a log that say too little to be in a feature, all their columns and the column `reason`.
-pub(crate) fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Result<DataFrame, BehaviorError> {
+/// The rows of a log that say too little to be in a feature, as [`Quality`] counts them: all their columns and why, in a column `reason`
+/// or, where the log has one, `reason (shoal)`.
+pub(crate) async fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Result<DataFrame, BehaviorError> {
     let failed = query_error(path);
-    let as_of = as_of(spec)?;
+    let query = Query::new(log, spec, path).await?;
+    let person = query.person();
     let reason = || {
-        let is_of_nobody = match &spec.anonymous {
+        let of_nobody = match &spec.anonymous {
             Some(cookie) => ident(&spec.customer).is_null().and(ident(cookie).is_null()),
             None => ident(&spec.customer).is_null(),
         };
-        let mut reason = when(is_of_nobody, lit(NO_CUSTOMER));
-        reason.when(microseconds(ident(&spec.time)).is_null(), lit(NO_TIME));
+        let is_known = || person.clone().is_not_null();
+        let mut reason = when(of_nobody, lit(NO_CUSTOMER));
+        reason.when(is_known().and(microseconds(ident(&spec.time)).is_null()), lit(NO_TIME));
         if let Some(amount) = &spec.amount {
             let is_purchase = kind_column(spec).eq(lit(EventKind::Purchase as i64));
-            reason.when(is_purchase.and(millionths(ident(amount)).is_null()), lit(NO_AMOUNT));
+            reason.when(is_known().and(is_purchase).and(millionths(ident(amount)).is_null()), lit(NO_AMOUNT));
         }
         reason.end()
     };
-    before(log, spec, as_of)
-        .and_then(|log| log.with_column("reason", reason()?))
-        .and_then(|log| log.filter(ident("reason").is_not_null()))
+    let has_reason = query.log().schema().as_arrow().field_with_name(REASON).is_ok();
+    let name = if has_reason { OTHER_REASON } else { REASON };
+    let log = query.log().clone();
+    log.with_column(name, reason().map_err(&failed)?)
+        .and_then(|log| log.filter(ident(name).is_not_null()))
         .map_err(failed)
 }
+
+/// The column that says why a row is in quarantine, and its name in logs that have such a column themselves.
+pub(super) const REASON: &str = "reason";
+pub(super) const OTHER_REASON: &str = "reason (shoal)";

@@ -11,8 +11,13 @@ use datafusion::prelude::Expr;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The number of kinds that nobody knows, beside those of [`shoal_domain::events::EventKind`].
+pub(super) const UNKNOWN_KIND: i64 = 7;
+
 /// Any fixed number: hashes must be the same in every process that works on one job.
 const HASH_SEED: u64 = 0x5348_4f41;
+/// Times are kept with four bits more: what is left are 18,000 years around 1970.
+const TIME_LIMIT: i64 = 1 << 59;
 /// Six digits after the point hold every currency's smallest unit.
 const AMOUNT: DataType = DataType::Decimal128(38, 6);
 
@@ -36,7 +41,12 @@ pub(super) fn millionths(column: Expr) -> Expr {
     call("millionths", Recode::Millionths, column)
 }
 
-/// Microseconds since 1970; null where a value is no time.
+/// Whole numbers; null where a value is none that 64 bits hold.
+pub(super) fn whole_number(column: Expr) -> Expr {
+    call("whole_number", Recode::WholeNumber, column)
+}
+
+/// Microseconds since 1970; null where a value is no time, or one that is further away than histories reach.
 pub(crate) fn microseconds(column: Expr) -> Expr {
     call("microseconds", Recode::Microseconds, column)
 }
@@ -59,6 +69,7 @@ enum Recode {
     State(Arc<[String]>),
     Hash,
     Millionths,
+    WholeNumber,
     Microseconds,
 }
 
@@ -82,6 +93,7 @@ impl ScalarUDFImpl for Function {
             Recode::State(states) => states_of(&column, states)?,
             Recode::Hash => hashes_of(&column)?,
             Recode::Millionths => millionths_of(&column)?,
+            Recode::WholeNumber => cast(&column, &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
             Recode::Microseconds => microseconds_of(&column)?,
         };
         Ok(ColumnarValue::Array(Arc::new(numbers)))
@@ -89,7 +101,7 @@ impl ScalarUDFImpl for Function {
 }
 
 fn kinds_of(column: &ArrayRef, kinds: &Kinds) -> Result<Int64Array> {
-    by_distinct_text(column, &|name| kinds.of(name) as i64)
+    by_distinct_text(column, &|name| kinds.of(name).map_or(UNKNOWN_KIND, |kind| kind as i64))
 }
 
 /// A number for each text, looked up once a distinct one; the empty text stands for nothing.
@@ -133,5 +145,6 @@ fn millionths_of(column: &ArrayRef) -> Result<Int64Array> {
 fn microseconds_of(column: &ArrayRef) -> Result<Int64Array> {
     let times = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    Ok(times.reinterpret_cast::<Int64Type>())
+    let is_near = |time: &i64| (-TIME_LIMIT..TIME_LIMIT).contains(time);
+    Ok(times.iter().map(|time| time.filter(is_near)).collect())
 }

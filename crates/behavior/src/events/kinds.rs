@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Names that are understood without being listed, in lower case with underscores: our kinds, Segment's calls and e-commerce events, and
 /// Google Analytics' recommended events.
-const KNOWN: [(EventKind, &[&str]); 6] = [
+const KNOWN: [(EventKind, &[&str]); 7] = [
     (
         EventKind::PageView,
         &[
@@ -37,6 +37,7 @@ const KNOWN: [(EventKind, &[&str]); 6] = [
     (EventKind::Cart, &["cart", "add_to_cart", "product_added"]),
     (EventKind::Purchase, &["purchase", "order_completed", "in_app_purchase"]),
     (EventKind::Support, &["support", "ticket", "chat", "call"]),
+    (EventKind::Other, &["other"]),
 ];
 
 /// Names of events by kind.
@@ -56,13 +57,13 @@ impl Kinds {
         Self { listed: listed.collect(), known: known.collect() }
     }
 
-    /// The kind of an event by its name; `other` if it is none that anyone knows.
-    pub(super) fn of(&self, name: &str) -> EventKind {
+    /// The kind of an event by its name, if anyone knows it.
+    pub(super) fn of(&self, name: &str) -> Option<EventKind> {
         let known = || {
             let plain = name.trim().to_lowercase().replace([' ', '-'], "_");
             self.known.get(plain.as_str()).copied()
         };
-        self.listed.get(name).copied().or_else(known).unwrap_or(EventKind::Other)
+        self.listed.get(name).copied().or_else(known)
     }
 }
 
@@ -80,11 +81,11 @@ mod tests {
             ("Order Completed", EventKind::Purchase),
             ("add_to_cart", EventKind::Cart),
             ("PAGE", EventKind::PageView),
-            ("Product Removed", EventKind::Other),
-            ("", EventKind::Other),
+            ("Other", EventKind::Other),
         ];
         for (name, kind) in cases {
-            assert_eq!(kinds.of(name), kind, "{name}");
+            assert_eq!(kinds.of(name), Some(kind), "{name}");
         }
+        assert_eq!([kinds.of("Product Removed"), kinds.of("")], [None, None]);
     }
 }

@@ -6,7 +6,6 @@ use crate::measures::{Family, Settings};
 use arrow::array::{ArrayRef, Float64Builder, Int64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
-use shoal_domain::events::EventKind;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -95,10 +94,9 @@ impl PerCustomer for Measured {
         for (column, value) in table.features.iter_mut().zip(&table.values) {
             column.append_option((!value.is_nan()).then_some(*value));
         }
-        let Flawed { no_customer, no_time, no_amount } = flawed;
-        let unknown = events.iter().filter(|event| event.kind == EventKind::Other).count() as u64;
+        let Flawed { no_customer, no_time, no_amount, unknown_kind } = flawed;
         let n_events = events.len() as u64;
-        let counts = [n_events, removed.by_message, removed.near, no_customer, no_time, no_amount, unknown];
+        let counts = [n_events, removed.by_message, removed.near, no_customer, no_time, no_amount, unknown_kind];
         for (column, count) in table.counts.iter_mut().zip(counts) {
             column.push(count as i64);
         }

@@ -3,10 +3,10 @@
 use super::check::check_columns;
 use super::collect::PerCustomer;
 use super::customers::Customers;
-use super::functions::{hash, kind, microseconds, millionths};
+use super::functions::{hash, kind, microseconds, millionths, whole_number};
 use super::kinds::Kinds;
 use super::rows::Columns;
-use crate::columns::query_error;
+use crate::columns::{kind_of, query_error};
 use crate::day::midnight;
 use crate::error::BehaviorError;
 use crate::history::Duplicates;
@@ -14,6 +14,7 @@ use crate::identity::{self, Links};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::nullif;
 use datafusion::prelude::{Expr, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use shoal_domain::events::{EventKind, EventsSpec};
@@ -39,7 +40,7 @@ impl<'a> Query<'a> {
     pub(crate) async fn new(log: DataFrame, spec: &'a EventsSpec, path: &'a str) -> Result<Self, BehaviorError> {
         let as_of = as_of(spec)?;
         check_columns(&log, spec, path)?;
-        let log = before(log, spec, as_of).map_err(query_error(path))?;
+        let log = identified(log, spec).and_then(|log| before(log, spec, as_of)).map_err(query_error(path))?;
         let links = match &spec.anonymous {
             Some(cookie) => Some(Arc::new(identity::links(&log, spec, cookie, path).await?)),
             None => None,
@@ -58,20 +59,21 @@ impl<'a> Query<'a> {
         &self.log
     }
 
-    /// What is made of the events of each customer. `item` is what events are about, as a number.
+    /// What is made of the events of each customer. `state` is what journeys go through, as a number.
     pub(crate) async fn customers(
         &self,
-        item: Option<Expr>,
+        state: Option<Expr>,
         made: impl PerCustomer,
     ) -> Result<Customers, BehaviorError> {
         let columns = Columns {
             sequence: self.spec.sequence.is_some(),
             orders: self.spec.order.is_some() || self.spec.amount.is_some(),
-            items: item.is_some(),
+            items: self.spec.item.is_some(),
+            states: state.is_some(),
             messages: self.spec.message.is_some(),
         };
         let failed = query_error(self.path);
-        let events = self.log.clone().select(self.recoded(item, columns)).map_err(&failed)?;
+        let events = self.log.clone().select(self.recoded(state, columns)).map_err(&failed)?;
         // With cookies, events of nobody have been counted before.
         let events = match self.links.is_some() {
             true => events.filter(ident(CUSTOMER).is_not_null()).map_err(&failed)?,
@@ -80,23 +82,30 @@ impl<'a> Query<'a> {
         Customers::new(events, columns, made).await.map_err(failed)
     }
 
+    /// Whose an event is; null where nobody knows.
+    pub(super) fn person(&self) -> Expr {
+        match (&self.links, &self.spec.anonymous) {
+            (Some(links), Some(cookie)) => identity::person(Arc::clone(links), self.spec, cookie),
+            _ => ident(&self.spec.customer),
+        }
+    }
+
     /// The customer, and then what the aggregate takes.
-    fn recoded(&self, item: Option<Expr>, columns: Columns) -> Vec<Expr> {
+    fn recoded(&self, state: Option<Expr>, columns: Columns) -> Vec<Expr> {
         let spec = self.spec;
         let nothing = || lit(0i64);
         let hashed = |column: &Option<String>| column.as_ref().map_or_else(nothing, |column| hash(ident(column)));
         let amount = || spec.amount.as_ref().map_or_else(nothing, |column| millionths(ident(column)));
-        let customer = match (&self.links, &spec.anonymous) {
-            (Some(links), Some(cookie)) => identity::person(Arc::clone(links), spec, cookie),
-            _ => ident(&spec.customer),
-        };
-        let mut expressions = vec![customer.alias(CUSTOMER)];
+        let mut expressions = vec![self.person().alias(CUSTOMER)];
         expressions.extend([microseconds(ident(&spec.time)).alias("time"), kind_column(spec).alias("kind")]);
-        expressions.extend(spec.sequence.iter().map(|column| cast(ident(column), DataType::Int64).alias("sequence")));
+        expressions.extend(spec.sequence.iter().map(|column| whole_number(ident(column)).alias("sequence")));
         if columns.orders {
             expressions.extend([hashed(&spec.order).alias("order"), amount().alias("amount")]);
         }
-        expressions.extend(item.map(|item| item.alias("item")));
+        if columns.items {
+            expressions.push(hashed(&spec.item).alias("item"));
+        }
+        expressions.extend(state.map(|state| state.alias("state")));
         if columns.messages {
             expressions.push(hashed(&spec.message).alias("message"));
         }
@@ -104,14 +113,31 @@ impl<'a> Query<'a> {
     }
 }
 
+/// The log with its ids as they are compared: an empty text is none, and how a file encodes them is not part of their type.
+fn identified(log: DataFrame, spec: &EventsSpec) -> Result<DataFrame> {
+    let ids =
+        [Some(&spec.customer), spec.anonymous.as_ref(), spec.order.as_ref(), spec.item.as_ref(), spec.message.as_ref()];
+    let mut columns: Vec<&String> = ids.into_iter().flatten().collect();
+    columns.sort();
+    columns.dedup();
+    columns.into_iter().try_fold(log, |log, column| {
+        let id = match log.schema().as_arrow().field_with_name(column)?.data_type().clone() {
+            DataType::Dictionary(_, values) => cast(ident(column), *values),
+            _ => ident(column),
+        };
+        let is_text = kind_of(log.schema().as_arrow().field_with_name(column)?.data_type()) == "text";
+        log.with_column(column, if is_text { nullif(id, lit("")) } else { id })
+    })
+}
+
 /// The job's day, as a time.
-pub(super) fn as_of(spec: &EventsSpec) -> Result<i64, BehaviorError> {
+fn as_of(spec: &EventsSpec) -> Result<i64, BehaviorError> {
     let wrong = || BehaviorError::AsOf { field: "source.events.as_of", value: spec.as_of.clone() };
     midnight(&spec.as_of).ok_or_else(wrong)
 }
 
 /// Events before a point in time, and those of which it is not known when they were.
-pub(super) fn before(log: DataFrame, spec: &EventsSpec, as_of: i64) -> Result<DataFrame> {
+fn before(log: DataFrame, spec: &EventsSpec, as_of: i64) -> Result<DataFrame> {
     let as_of = lit(ScalarValue::TimestampMicrosecond(Some(as_of), None));
     // A column of times is compared as it is, so that files may leave out what is later.
     let time = match log.schema().as_arrow().field_with_name(&spec.time)?.data_type() {

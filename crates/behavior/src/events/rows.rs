@@ -1,5 +1,6 @@
 //! Events of many customers, in the order in which they came.
 
+use super::functions::UNKNOWN_KIND;
 use crate::history::{Event, Flawed};
 use shoal_domain::events::EventKind;
 
@@ -12,6 +13,8 @@ pub(crate) struct Columns {
     pub(crate) orders: bool,
     /// What events are about.
     pub(crate) items: bool,
+    /// What journeys go through.
+    pub(crate) states: bool,
     /// Messages that told of them.
     pub(crate) messages: bool,
 }
@@ -22,6 +25,7 @@ impl Columns {
         1 + usize::from(self.sequence)
             + 2 * usize::from(self.orders)
             + usize::from(self.items)
+            + usize::from(self.states)
             + usize::from(self.messages)
     }
 }
@@ -43,7 +47,10 @@ pub(super) fn pack(time: Option<i64>, kind: i64, has_amount: bool) -> i64 {
 }
 
 /// The most columns that an event has.
-pub(super) const MAX_COLUMNS: usize = 6;
+pub(super) const MAX_COLUMNS: usize = 7;
+
+/// Events of a partition: rows and lists of them are counted in 31 bits.
+pub(super) const MAX_ROWS: usize = i32::MAX as usize;
 
 /// Rows of a chunk. Memory is taken a chunk at a time: what is there stays where it is, and no more than a chunk is empty.
 const CHUNK_ROWS: usize = 1 << 13;
@@ -79,6 +86,11 @@ impl EventRows {
                 .push(u32::try_from(customer).expect("memory holds fewer than 2^32 customers of a partition"));
             chunk.values.extend_from_slice(values);
         }
+    }
+
+    /// How many events there are.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK_ROWS + last.customers.len())
     }
 
     /// Bytes that the events take, and will take when they are brought together.
@@ -145,19 +157,22 @@ impl ByCustomer {
     pub(super) fn events_of(&self, customer: usize, events: &mut Vec<Event>) -> Flawed {
         events.clear();
         let mut flawed = Flawed::default();
-        let Columns { sequence, orders, items, messages } = self.rows.columns;
+        let Columns { sequence, orders, items, states, messages } = self.rows.columns;
         for row in self.rows_of(customer) {
             let mut values = self.rows.row(*row as usize).iter().copied();
             let mut next = |is_there: bool| if is_there { values.next().unwrap_or(0) } else { 0 };
             let packed = next(true);
             let sequence = next(sequence);
-            let (order, amount, item, message) = (next(orders), next(orders), next(items), next(messages));
+            let (order, amount, item) = (next(orders), next(orders), next(items));
+            let (state, message) = (next(states), next(messages));
             match packed & (MARKS - 1) {
                 NO_TIME => flawed.no_time += 1,
                 NO_AMOUNT => flawed.no_amount += 1,
                 kind => {
-                    let (time, kind) = (packed >> TIME_SHIFT, EventKind::ALL[kind as usize]);
-                    events.push(Event { time, sequence, kind, order, amount, item, message });
+                    flawed.unknown_kind += u64::from(kind == UNKNOWN_KIND);
+                    let kind = EventKind::ALL.get(kind as usize).copied().unwrap_or(EventKind::Other);
+                    let time = packed >> TIME_SHIFT;
+                    events.push(Event { time, sequence, kind, order, amount, item, state, message });
                 }
             }
         }
@@ -182,7 +197,7 @@ mod tests {
 
     #[test]
     fn events_come_back_by_customer_and_flaws_are_counted() {
-        let columns = Columns { sequence: false, orders: true, items: false, messages: false };
+        let columns = Columns { sequence: false, orders: true, items: false, states: false, messages: false };
         let mut rows = EventRows::new(columns);
         let purchase = EventKind::Purchase as i64;
         let events = [
@@ -205,6 +220,9 @@ mod tests {
         let rest = rows.take(1);
         assert_eq!(rest.events_of(0, &mut found), Flawed { no_time: 2, ..Flawed::default() });
         let kind = EventKind::Purchase;
-        assert_eq!(found, [Event { time: -5, sequence: 0, kind, order: 7, amount: 100, item: 0, message: 0 }]);
+        assert_eq!(
+            found,
+            [Event { time: -5, sequence: 0, kind, order: 7, amount: 100, item: 0, state: 0, message: 0 }]
+        );
     }
 }

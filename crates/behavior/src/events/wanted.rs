@@ -15,6 +15,11 @@ fn available(spec: &EventsSpec) -> impl Iterator<Item = Family> {
     })
 }
 
+/// Whether there is such a feature, whatever it needs.
+pub(super) fn is_feature(name: &str) -> bool {
+    FAMILIES.iter().any(|family| family.names.contains(&name)) || rfm_cells::SCORES.contains(&name)
+}
+
 /// The features by name: those that the job lists, or all that there are.
 pub(super) fn names(spec: &EventsSpec, listed: Option<&[String]>) -> Result<Vec<String>, BehaviorError> {
     let mut known: Vec<&str> = available(spec).flat_map(|family| family.names).copied().collect();

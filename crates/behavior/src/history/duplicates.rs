@@ -49,7 +49,7 @@ mod tests {
     use shoal_domain::events::EventKind;
 
     fn event(time: i64, item: i64, message: i64) -> Event {
-        Event { time, sequence: 0, kind: EventKind::Click, order: 0, amount: 0, item, message }
+        Event { time, sequence: 0, kind: EventKind::Click, order: 0, amount: 0, item, state: 0, message }
     }
 
     fn check(rule: Duplicates, events: &[Event], kept: &[Event], removed: Removed) {

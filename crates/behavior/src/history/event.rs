@@ -19,11 +19,13 @@ pub struct Event {
     pub amount: i64,
     /// A hash of what it was about; 0 for nothing.
     pub item: i64,
+    /// What a journey goes through, from 1; 0 for nothing.
+    pub state: i64,
     /// A hash of the message that told of it; 0 without one.
     pub message: i64,
 }
 
-/// Events of a customer that were left out.
+/// Events of a customer that were left out, or are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flawed {
     /// Nobody knows whose they are.
@@ -32,6 +34,8 @@ pub struct Flawed {
     pub no_time: u64,
     /// Purchases of which it is not said what was paid.
     pub no_amount: u64,
+    /// Events that count, of a kind that nobody knows.
+    pub unknown_kind: u64,
 }
 
 /// What a customer did before a point in time, without repetitions: what features are made of.

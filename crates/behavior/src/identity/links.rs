@@ -13,6 +13,8 @@ pub struct Seen {
     pub cookie: Option<String>,
     /// Events.
     pub n_events: u64,
+    /// Whether it is known when they were. If not they are counted, and join nobody: they may be later than all that counts.
+    pub is_timed: bool,
 }
 
 /// What makes two customers one person.
@@ -72,20 +74,21 @@ pub struct Links {
     n_of_nobody: u64,
     /// Anonymous events of shared cookies.
     n_on_shared: u64,
+    apart: BTreeSet<(String, String)>,
 }
 
 impl Links {
     /// From all that was seen.
     pub fn new(seen: Vec<Seen>, rules: &Rules) -> Self {
-        let mut links = Self::default();
+        let mut links = Self { apart: rules.apart.clone(), ..Self::default() };
         let mut customers_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut anonymous: HashMap<String, u64> = HashMap::new();
-        for Seen { customer, cookie, n_events } in seen {
+        for Seen { customer, cookie, n_events, is_timed } in seen {
             match (customer, cookie) {
                 (Some(customer), Some(cookie)) => {
                     let pair = (customer, cookie);
                     let customers = customers_of.entry(pair.1.clone()).or_default();
-                    if !rules.apart.contains(&pair) {
+                    if is_timed && !rules.apart.contains(&pair) {
                         customers.insert(pair.0);
                     }
                 }
@@ -179,17 +182,20 @@ impl Links {
     /// of more than `gap` microseconds ends.
     pub fn tell_apart(&mut self, cookie: &str, events: &[(i64, Option<String>)], gap: i64) {
         let visits = events.chunk_by(|one, next| next.0 - one.0 <= gap);
-        let spans: Vec<(Span, u64)> = visits.filter_map(|visit| self.span(visit)).collect();
+        let spans: Vec<(Span, u64)> = visits.filter_map(|visit| self.span(cookie, visit)).collect();
         self.n_on_shared -= spans.iter().map(|(_, n_anonymous)| n_anonymous).sum::<u64>();
         let spans = spans.into_iter().map(|(span, _)| span).collect();
         self.cookies.insert(cookie.to_owned(), Cookie::Shared(spans));
     }
 
     /// A visit of one person, and how many of its events are anonymous.
-    fn span(&self, visit: &[(i64, Option<String>)]) -> Option<(Span, u64)> {
+    fn span(&self, cookie: &str, visit: &[(i64, Option<String>)]) -> Option<(Span, u64)> {
         let people: BTreeSet<&str> = visit
             .iter()
             .filter_map(|(_, customer)| customer.as_deref())
+            .filter(|customer| {
+                self.apart.is_empty() || !self.apart.contains(&((*customer).to_owned(), cookie.to_owned()))
+            })
             .map(|it| self.person_of_customer(it))
             .collect();
         let person = (*people.first().filter(|_| people.len() == 1)?).to_owned();
@@ -218,7 +224,12 @@ mod tests {
         let some = |text: &str| (text != "-").then(|| text.to_owned());
         pairs
             .iter()
-            .map(|(customer, cookie)| Seen { customer: some(customer), cookie: some(cookie), n_events: 1 })
+            .map(|(customer, cookie)| Seen {
+                customer: some(customer),
+                cookie: some(cookie),
+                n_events: 1,
+                is_timed: true,
+            })
             .collect()
     }
 

@@ -4,7 +4,7 @@ use super::{Links, Rules, Seen};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::events::microseconds;
-use arrow::array::{Array, AsArray, StringArray, StringBuilder};
+use arrow::array::{Array, AsArray, BooleanArray, StringArray, StringBuilder};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::dataframe::DataFrame;
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::prelude::{Expr, cast, ident, lit};
 use futures::TryStreamExt;
 use shoal_domain::events::EventsSpec;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -25,22 +26,31 @@ pub(crate) async fn links(
     path: &str,
 ) -> Result<Links, BehaviorError> {
     let failed = query_error(path);
-    let pairs = vec![name(&spec.customer).alias("customer"), name(cookie).alias("cookie")];
+    let is_timed = microseconds(ident(&spec.time)).is_not_null();
+    let pairs = vec![name(&spec.customer).alias("customer"), name(cookie).alias("cookie"), is_timed.alias("is_timed")];
     let seen = log
         .clone()
         .select(pairs)
         .and_then(|pairs| {
-            pairs.aggregate(vec![ident("customer"), ident("cookie")], vec![count(lit(1)).alias("n_events")])
+            pairs.aggregate(
+                vec![ident("customer"), ident("cookie"), ident("is_timed")],
+                vec![count(lit(1)).alias("n_events")],
+            )
         })
         .map_err(&failed)?;
     let mut seen = seen.execute_stream().await.map_err(&failed)?;
     let mut all = Vec::new();
     while let Some(batch) = seen.try_next().await.map_err(&failed)? {
         let (customers, cookies) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
-        let counts = batch.column(2).as_primitive::<Int64Type>();
+        let (is_timed, counts) = (batch.column(2).as_boolean(), batch.column(3).as_primitive::<Int64Type>());
         for row in 0..batch.num_rows() {
             let n_events = counts.value(row) as u64;
-            all.push(Seen { customer: text(customers, row), cookie: text(cookies, row), n_events });
+            all.push(Seen {
+                customer: text(customers, row),
+                cookie: text(cookies, row),
+                n_events,
+                is_timed: is_timed.value(row),
+            });
         }
     }
     let apart = spec.identity.apart.iter().map(|it| (it.customer.clone(), it.anonymous.clone())).collect();
@@ -51,7 +61,7 @@ pub(crate) async fn links(
 
 /// Looks at the events of shared cookies, which are few.
 async fn tell_apart(links: &mut Links, log: &DataFrame, spec: &EventsSpec, cookie: &str) -> Result<()> {
-    let shared: Vec<Expr> = links.shared().map(lit).collect();
+    let shared: Arc<HashSet<String>> = Arc::new(links.shared().map(str::to_owned).collect());
     if shared.is_empty() {
         return Ok(());
     }
@@ -61,7 +71,7 @@ async fn tell_apart(links: &mut Links, log: &DataFrame, spec: &EventsSpec, cooki
         name(&spec.customer).alias("customer"),
     ];
     let events = log.clone().select(columns)?;
-    let events = events.filter(ident("cookie").in_list(shared, false).and(ident("time").is_not_null()))?;
+    let events = events.filter(is_one_of(shared, ident("cookie")).and(ident("time").is_not_null()))?;
     let events = events.sort(vec![ident("cookie").sort(true, true), ident("time").sort(true, true)])?;
     let mut batches = events.execute_stream().await?;
     let gap = (spec.session_gap_minutes * 60e6) as i64;
@@ -84,6 +94,43 @@ async fn tell_apart(links: &mut Links, log: &DataFrame, spec: &EventsSpec, cooki
         links.tell_apart(&last, &visits, gap);
     }
     Ok(())
+}
+
+/// Whether a text is one of a set, which may be large.
+fn is_one_of(set: Arc<HashSet<String>>, column: Expr) -> Expr {
+    ScalarUDF::from(OneOf { set, signature: Signature::any(1, Volatility::Immutable) }).call(vec![column])
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct OneOf {
+    set: Arc<HashSet<String>>,
+    signature: Signature,
+}
+
+impl Hash for OneOf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.set).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for OneOf {
+    fn name(&self) -> &str {
+        "one_of"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = args.args[0].to_array(args.number_rows)?;
+        let is_in = column.as_string::<i32>().iter().map(|text| text.map(|text| self.set.contains(text)));
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from_iter(is_in))))
+    }
 }
 
 /// Ids are compared as text, whatever their type.

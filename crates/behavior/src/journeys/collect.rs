@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Between two visits.
 pub(super) const ANOTHER_VISIT: u16 = u16::MAX;
 
-/// States of visits, from events whose item is the number of a state and one.
+/// States of visits, from the states of events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Paths {
     pub(super) duplicates: Duplicates,
@@ -45,8 +45,8 @@ impl PerCustomer for Paths {
                 table.0.values().append_value(ANOTHER_VISIT);
             }
             // What has no name is no state.
-            for event in own.iter().filter(|event| event.item > 0) {
-                table.0.values().append_value((event.item - 1) as u16);
+            for event in own.iter().filter(|event| event.state > 0) {
+                table.0.values().append_value((event.state - 1) as u16);
             }
         }
         table.0.append(true);

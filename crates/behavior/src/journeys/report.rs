@@ -140,6 +140,7 @@ fn transitions(chain: &MarkovChain, names: &[String]) -> Vec<Transition> {
 fn states(chain: &MarkovChain, names: &[String], target: Option<usize>) -> Vec<StateReport> {
     let steps = chain.expected_steps();
     let reached = target.map(|target| chain.absorption(target, None));
+    let effects = target.map(|target| chain.removal_effects(target));
     let of_state = |(state, name): (usize, &String)| {
         let row = MarkovChain::row(state);
         StateReport {
@@ -148,7 +149,7 @@ fn states(chain: &MarkovChain, names: &[String], target: Option<usize>) -> Vec<S
             drop_off: chain.probability(row, chain.end(), 0.0),
             expected_steps: steps[row],
             reaches_target: reached.as_ref().map(|reached| reached[row]),
-            removal_effect: target.map(|target| chain.removal_effect(state, target)),
+            removal_effect: effects.as_ref().map(|effects| effects[state]),
         }
     };
     names.iter().enumerate().map(of_state).collect()

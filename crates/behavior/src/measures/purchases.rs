@@ -5,6 +5,7 @@ use super::{Family, Need, Settings};
 use crate::day::DAY;
 use crate::history::{History, orders_of};
 use shoal_domain::events::EventKind;
+use std::collections::HashSet;
 
 const HOUR: f64 = 3_600e6;
 
@@ -39,14 +40,19 @@ fn measure(history: &History<'_>, _: &Settings, values: &mut [f64]) {
     values[5] = median(&hours_to_order(history));
 }
 
-/// From the first event of another kind after a purchase, or of all, to the next purchase.
+/// From the first event of another kind after an order, or of all, to the next order's first purchase. Further purchases of an order, and what
+/// is paid back, are neither.
 fn hours_to_order(history: &History<'_>) -> Vec<f64> {
     let mut hours = Vec::new();
+    let mut begun: HashSet<i64> = HashSet::new();
     let mut browsing_since: Option<i64> = None;
     for event in history.events {
+        let mut is_first_of_order = || event.order == 0 || begun.insert(event.order);
         if event.kind != EventKind::Purchase {
             browsing_since.get_or_insert(event.time);
-        } else if let Some(start) = browsing_since.take() {
+        } else if is_first_of_order()
+            && let Some(start) = browsing_since.take()
+        {
             hours.push((event.time - start) as f64 / HOUR);
         }
     }

@@ -35,7 +35,7 @@ pub(crate) async fn journeys(arguments: &JourneysArguments) -> Result<()> {
     let target = arguments.target.as_ref().map(|state| number("target", state)).transpose()?;
     let funnel =
         arguments.funnel.iter().map(|state| Ok(number("funnel", state)? as u16)).collect::<Result<Vec<_>>>()?;
-    let new = || Group::new(journeys.states.len(), arguments.places, &funnel);
+    let new = || Group::new(journeys.states.len(), arguments.places as usize, &funnel);
     let mut all = new();
     let mut by_segment: BTreeMap<i64, Group> = BTreeMap::new();
     journeys
