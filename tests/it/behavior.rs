@@ -7,6 +7,7 @@ mod goldens;
 mod journeys;
 mod json;
 mod laws;
+mod plans;
 mod refusals;
 mod stitching;
 
@@ -74,6 +75,7 @@ fn events(as_of: &str) -> EventsSpec {
         kind: Some("kind".to_owned()),
         every: None,
         kinds: BTreeMap::new(),
+        plan: BTreeMap::new(),
         order: Some("order".to_owned()),
         amount: Some("amount".to_owned()),
         item: Some("item".to_owned()),

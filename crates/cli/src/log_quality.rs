@@ -63,6 +63,7 @@ pub(crate) fn notes(quality: &Quality) -> String {
         ("in quarantine", quality.quarantined.no_customer, "without a customer"),
         ("in quarantine", quality.quarantined.no_time, "without a time"),
         ("in quarantine", quality.quarantined.no_amount, "that are purchases without an amount"),
+        ("in quarantine", quality.quarantined.against_plan, "that are not as the plan has them"),
     ];
     for (what, count, why) in left_out.into_iter().filter(|(_, count, _)| *count > 0) {
         let _ = writeln!(text, "{what}: {} {why}", counted(count, "row"));

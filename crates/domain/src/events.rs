@@ -34,6 +34,10 @@ pub struct EventsSpec {
     /// Segment's e-commerce events or of Google Analytics' recommended events, and `other` if not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kinds: BTreeMap<EventKind, Vec<String>>,
+    /// The tracking plan: which events there are, by their names in the column `kind`, and which columns each must have. Events that it does
+    /// not list, and those that lack a column, are put in quarantine. Without one every event is taken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plan: BTreeMap<String, Vec<String>>,
     /// Which order (basket, receipt) a purchase belongs to. Without it every purchase is an order of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
@@ -81,6 +85,9 @@ impl EventsSpec {
         match (&self.kind, &self.every) {
             (Some(_), Some(_)) => return wrong("source.events", "give `kind` or `every`, not both"),
             (None, None) => return wrong("source.events", "give `kind` (a column) or `every` (one kind for all rows)"),
+            (None, Some(_)) if !self.plan.is_empty() => {
+                return wrong("source.events.plan", "is about the names in the column `kind`; there is none");
+            }
             (None, Some(_)) if !self.kinds.is_empty() => {
                 return wrong("source.events.kinds", "says which values of the column `kind` are what; there is none");
             }
@@ -118,7 +125,8 @@ impl EventsSpec {
             &self.state,
             &self.message,
         ];
-        [&self.customer, &self.time].into_iter().chain(optional.into_iter().flatten()).map(String::as_str)
+        let named = [&self.customer, &self.time].into_iter().chain(optional.into_iter().flatten());
+        named.chain(self.plan.values().flatten()).map(String::as_str)
     }
 }
 

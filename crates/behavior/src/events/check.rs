@@ -31,5 +31,8 @@ pub(super) fn check_columns(log: &DataFrame, spec: &EventsSpec, path: &str) -> R
     check("source.events.amount", &spec.amount, "a number", &is_amount)?;
     check("source.events.item", &spec.item, "a name", &any)?;
     check("source.events.state", &spec.state, "text", &is_text)?;
+    for column in spec.plan.values().flatten() {
+        column_type(schema, "source.events.plan", column, path)?;
+    }
     check("source.events.message", &spec.message, "a name", &any)
 }

@@ -6,7 +6,7 @@ use super::nothing::nothing_counts;
 use super::quality::{DuplicateCounts, QuarantineCounts, UnknownKind};
 use super::query::{Query, kind_column};
 use super::table::{self, Collected};
-use super::{Quality, wanted};
+use super::{Quality, plan, wanted};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::identity::Links;
@@ -62,13 +62,13 @@ pub(crate) async fn features(
 }
 
 fn quality_of(collected: &Collected, links: Option<&Links>) -> Quality {
-    let [n_events, message, near, of_nobody, no_time, no_amount, n_unknown_kinds] =
+    let [n_events, message, near, of_nobody, no_time, no_amount, against_plan, n_unknown_kinds] =
         COUNTS.map(|count| collected.sum(count));
     let no_customer = links.map_or(of_nobody, Links::n_of_nobody);
     let identity = links.map(Links::counts);
     let n_visitor_events = identity.map_or(0, |identity| identity.n_visitor_events);
     let duplicates = DuplicateCounts { message, near };
-    let quarantined = QuarantineCounts { no_customer, no_time, no_amount };
+    let quarantined = QuarantineCounts { no_customer, no_time, no_amount, against_plan };
     let n_rows = n_events + message + near + quarantined.sum() + n_visitor_events;
     let n_customers = collected.n_customers();
     let unknown_kinds = Vec::new();
@@ -112,6 +112,9 @@ pub(crate) async fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Res
         let is_known = || person.clone().is_not_null();
         let mut reason = when(of_nobody, lit(NO_CUSTOMER));
         reason.when(is_known().and(microseconds(ident(&spec.time)).is_null()), lit(NO_TIME));
+        for (is_broken, reason_of_plan) in plan::violations(spec, query.log()) {
+            reason.when(is_known().and(is_broken), lit(reason_of_plan));
+        }
         if let Some(amount) = &spec.amount {
             let is_purchase = kind_column(spec).eq(lit(EventKind::Purchase as i64));
             reason.when(is_known().and(is_purchase).and(millionths(ident(amount)).is_null()), lit(NO_AMOUNT));

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// The number of kinds that nobody knows, beside those of [`shoal_domain::events::EventKind`].
 pub(super) const UNKNOWN_KIND: i64 = 7;
+/// Stands in place of a kind for an event that is not as the tracking plan has it.
+pub(super) const AGAINST_PLAN: i64 = 10;
 
 /// Any fixed number: hashes must be the same in every process that works on one job.
 const HASH_SEED: u64 = 0x5348_4f41;

@@ -10,13 +10,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Counts that come with the features.
-pub(super) const COUNTS: [&str; 7] = [
+pub(super) const COUNTS: [&str; 8] = [
     "events",
     "told by a message that was there before",
     "equal to one shortly before",
     "no customer",
     "no time",
     "no amount",
+    "against the plan",
     "unknown kind",
 ];
 
@@ -94,9 +95,10 @@ impl PerCustomer for Measured {
         for (column, value) in table.features.iter_mut().zip(&table.values) {
             column.append_option((!value.is_nan()).then_some(*value));
         }
-        let Flawed { no_customer, no_time, no_amount, unknown_kind } = flawed;
+        let Flawed { no_customer, no_time, no_amount, against_plan, unknown_kind } = flawed;
         let n_events = events.len() as u64;
-        let counts = [n_events, removed.by_message, removed.near, no_customer, no_time, no_amount, unknown_kind];
+        let counts =
+            [n_events, removed.by_message, removed.near, no_customer, no_time, no_amount, against_plan, unknown_kind];
         for (column, count) in table.counts.iter_mut().zip(counts) {
             column.push(count as i64);
         }

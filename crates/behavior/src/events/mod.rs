@@ -11,6 +11,7 @@ mod functions;
 mod kinds;
 mod measured;
 mod nothing;
+mod plan;
 mod quality;
 mod query;
 mod rfm_cells;

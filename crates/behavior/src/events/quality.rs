@@ -53,11 +53,13 @@ pub struct QuarantineCounts {
     pub no_time: u64,
     /// Purchases whose amount is not said, or is no number.
     pub no_amount: u64,
+    /// Events that are not in the tracking plan, or lack a column that it wants.
+    pub against_plan: u64,
 }
 
 impl QuarantineCounts {
     /// All of them.
     pub fn sum(&self) -> u64 {
-        self.no_customer + self.no_time + self.no_amount
+        self.no_customer + self.no_time + self.no_amount + self.against_plan
     }
 }

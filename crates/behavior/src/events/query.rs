@@ -3,8 +3,9 @@
 use super::check::check_columns;
 use super::collect::PerCustomer;
 use super::customers::Customers;
-use super::functions::{hash, kind, microseconds, millionths, whole_number};
+use super::functions::{AGAINST_PLAN, hash, kind, microseconds, millionths, whole_number};
 use super::kinds::Kinds;
+use super::plan;
 use super::rows::Columns;
 use crate::columns::{kind_of, query_error};
 use crate::day::midnight;
@@ -15,6 +16,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::Case;
 use datafusion::prelude::{Expr, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use shoal_domain::events::{EventKind, EventsSpec};
@@ -82,6 +84,19 @@ impl<'a> Query<'a> {
         Customers::new(events, columns, made).await.map_err(failed)
     }
 
+    /// The number of an event's kind, or that it is against the plan.
+    fn kind(&self) -> Expr {
+        let broken =
+            plan::violations(self.spec, &self.log).into_iter().map(|(is_broken, _)| is_broken).reduce(Expr::or);
+        let kind = kind_column(self.spec);
+        match broken {
+            Some(broken) => {
+                Expr::Case(Case::new(None, vec![(Box::new(broken), Box::new(lit(AGAINST_PLAN)))], Some(Box::new(kind))))
+            }
+            None => kind,
+        }
+    }
+
     /// Whose an event is; null where nobody knows.
     pub(super) fn person(&self) -> Expr {
         match (&self.links, &self.spec.anonymous) {
@@ -97,7 +112,7 @@ impl<'a> Query<'a> {
         let hashed = |column: &Option<String>| column.as_ref().map_or_else(nothing, |column| hash(ident(column)));
         let amount = || spec.amount.as_ref().map_or_else(nothing, |column| millionths(ident(column)));
         let mut expressions = vec![self.person().alias(CUSTOMER)];
-        expressions.extend([microseconds(ident(&spec.time)).alias("time"), kind_column(spec).alias("kind")]);
+        expressions.extend([microseconds(ident(&spec.time)).alias("time"), self.kind().alias("kind")]);
         expressions.extend(spec.sequence.iter().map(|column| whole_number(ident(column)).alias("sequence")));
         if columns.orders {
             expressions.extend([hashed(&spec.order).alias("order"), amount().alias("amount")]);

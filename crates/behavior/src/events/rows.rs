@@ -1,6 +1,6 @@
 //! Events of many customers, in the order in which they came.
 
-use super::functions::UNKNOWN_KIND;
+use super::functions::{AGAINST_PLAN, UNKNOWN_KIND};
 use crate::history::{Event, Flawed};
 use shoal_domain::events::EventKind;
 
@@ -33,7 +33,7 @@ impl Columns {
 /// A time is kept with what the event is in its lowest bits: 8 bytes less an event. What is left are times of 18,000 years around 1970.
 const TIME_SHIFT: u32 = 4;
 const MARKS: i64 = 1 << TIME_SHIFT;
-/// Marks of events with a flaw; those below are kinds.
+/// Marks of events with a flaw, beside [`AGAINST_PLAN`]; those below are kinds.
 const NO_TIME: i64 = 8;
 const NO_AMOUNT: i64 = 9;
 
@@ -168,6 +168,7 @@ impl ByCustomer {
             match packed & (MARKS - 1) {
                 NO_TIME => flawed.no_time += 1,
                 NO_AMOUNT => flawed.no_amount += 1,
+                AGAINST_PLAN => flawed.against_plan += 1,
                 kind => {
                     flawed.unknown_kind += u64::from(kind == UNKNOWN_KIND);
                     let kind = EventKind::ALL.get(kind as usize).copied().unwrap_or(EventKind::Other);

@@ -34,6 +34,8 @@ pub struct Flawed {
     pub no_time: u64,
     /// Purchases of which it is not said what was paid.
     pub no_amount: u64,
+    /// They are not as the tracking plan has them.
+    pub against_plan: u64,
     /// Events that count, of a kind that nobody knows.
     pub unknown_kind: u64,
 }

@@ -12,6 +12,10 @@ impl From<&EventsSpec> for proto::Events {
             kind: proto::EventKind::from(*kind).into(),
             names: names.clone(),
         };
+        let planned = |(name, columns): (&String, &Vec<String>)| proto::PlannedEvent {
+            name: name.clone(),
+            columns: columns.clone(),
+        };
         let weight = |(kind, weight): (&EventKind, &f64)| proto::KindWeight {
             kind: proto::EventKind::from(*kind).into(),
             weight: *weight,
@@ -34,6 +38,7 @@ impl From<&EventsSpec> for proto::Events {
             anonymous: events.anonymous.clone(),
             state: events.state.clone(),
             sequence: events.sequence.clone(),
+            plan: events.plan.iter().map(planned).collect(),
             identity: Some((&events.identity).into()),
         }
     }
@@ -72,6 +77,7 @@ impl TryFrom<proto::Events> for EventsSpec {
             anonymous: events.anonymous,
             state: events.state,
             sequence: events.sequence,
+            plan: events.plan.into_iter().map(|planned| (planned.name, planned.columns)).collect(),
             identity: events.identity.map(IdentitySpec::from).unwrap_or_default(),
         })
     }

@@ -73,6 +73,19 @@ pub struct Events {
     pub state: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "18")]
     pub sequence: ::core::option::Option<::prost::alloc::string::String>,
+    /// The tracking plan; none takes every event.
+    #[prost(message, repeated, tag = "19")]
+    pub plan: ::prost::alloc::vec::Vec<PlannedEvent>,
+}
+/// An event of a tracking plan.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedEvent {
+    /// Its name in the column `kind`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The columns that it must have.
+    #[prost(string, repeated, tag = "2")]
+    pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How customers and cookies become people.
 #[derive(Clone, PartialEq, ::prost::Message)]
