@@ -6,23 +6,39 @@
 
 use super::collect::{Collect, PerCustomer};
 use super::rows::Columns;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
-use datafusion::physical_expr::expressions::{Column, IsNotNullExpr};
+use datafusion::physical_expr::expressions::{Column, IsNotNullExpr, binary, lit};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream};
+use datafusion::scalar::ScalarValue;
 use std::sync::Arc;
 
 /// One row a customer, ascending: the id, and what is made of the events.
 pub(crate) struct Customers {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
+}
+
+/// Whether there is an id: an empty text is none.
+fn is_id(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let is_there: Arc<dyn PhysicalExpr> = Arc::new(IsNotNullExpr::new(Arc::clone(&column)));
+    let nothing = match column.data_type(schema)? {
+        DataType::Utf8 => ScalarValue::Utf8(Some(String::new())),
+        DataType::LargeUtf8 => ScalarValue::LargeUtf8(Some(String::new())),
+        DataType::Utf8View => ScalarValue::Utf8View(Some(String::new())),
+        _ => return Ok(is_there),
+    };
+    let is_text = binary(column, Operator::NotEq, lit(nothing), schema)?;
+    binary(is_there, Operator::And, is_text, schema)
 }
 
 impl Customers {
@@ -37,7 +53,7 @@ impl Customers {
         let arguments = (1..schema.fields().len()).map(column).collect();
         let aggregate =
             AggregateExprBuilder::new(aggregate, arguments).schema(Arc::clone(&schema)).alias("made").build()?;
-        let is_somebody: Arc<dyn PhysicalExpr> = Arc::new(IsNotNullExpr::new(column(0)));
+        let is_somebody = is_id(column(0), &schema)?;
         let n_partitions = context.session_config().target_partitions();
         let spread = RepartitionExec::try_new(events, Partitioning::Hash(vec![column(0)], n_partitions))?;
         let customers = AggregateExec::try_new(

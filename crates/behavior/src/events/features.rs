@@ -4,7 +4,7 @@ use super::functions::{UNKNOWN_KIND, microseconds, millionths};
 use super::measured::{COUNTS, Measured};
 use super::nothing::nothing_counts;
 use super::quality::{DuplicateCounts, QuarantineCounts, UnknownKind};
-use super::query::{Query, kind_column};
+use super::query::{Query, has_none, kind_column};
 use super::table::{self, Collected};
 use super::{Quality, plan, wanted};
 use crate::columns::query_error;
@@ -106,8 +106,8 @@ pub(crate) async fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Res
     let person = query.person();
     let reason = || {
         let of_nobody = match &spec.anonymous {
-            Some(cookie) => ident(&spec.customer).is_null().and(ident(cookie).is_null()),
-            None => ident(&spec.customer).is_null(),
+            Some(cookie) => has_none(query.log(), &spec.customer).and(has_none(query.log(), cookie)),
+            None => has_none(query.log(), &spec.customer),
         };
         let is_known = || person.clone().is_not_null();
         let mut reason = when(of_nobody, lit(NO_CUSTOMER));

@@ -2,6 +2,7 @@
 
 use super::kinds::Kinds;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::hash_utils::{QualityRandomState, create_hashes};
@@ -130,11 +131,25 @@ fn states_of(column: &ArrayRef, states: &[String]) -> Result<Int64Array> {
 }
 
 fn hashes_of(column: &ArrayRef) -> Result<Int64Array> {
+    // How a file encodes its ids is not part of them.
+    let column = &match column.data_type() {
+        DataType::Dictionary(_, values) => cast(column, values)?,
+        DataType::LargeUtf8 | DataType::Utf8View => cast(column, &DataType::Utf8)?,
+        _ => Arc::clone(column),
+    };
     let mut hashes = vec![0; column.len()];
     create_hashes([column], &QualityRandomState::with_seed(HASH_SEED), &mut hashes)?;
     // 0 stands for nothing.
     let numbers: Vec<i64> = hashes.into_iter().map(|hash| if hash == 0 { 1 } else { hash as i64 }).collect();
-    Ok(Int64Array::new(numbers.into(), column.logical_nulls()))
+    let nothing = NullBuffer::union(column.logical_nulls().as_ref(), empty_texts(column).as_ref());
+    Ok(Int64Array::new(numbers.into(), nothing))
+}
+
+/// Which texts are empty, if any is.
+fn empty_texts(column: &ArrayRef) -> Option<NullBuffer> {
+    let texts = column.as_string_opt::<i32>()?;
+    let is_text: NullBuffer = texts.offsets().lengths().map(|length| length > 0).collect();
+    (is_text.null_count() > 0).then_some(is_text)
 }
 
 fn millionths_of(column: &ArrayRef) -> Result<Int64Array> {

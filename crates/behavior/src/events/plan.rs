@@ -1,9 +1,9 @@
 //! The tracking plan: which events there are, and what each must say.
 
-use crate::columns::kind_of;
+use super::query::has_none;
 use arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
-use datafusion::functions::core::expr_fn::{coalesce, nullif};
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::prelude::{Expr, cast, ident, lit};
 use shoal_domain::events::EventsSpec;
 
@@ -11,17 +11,11 @@ use shoal_domain::events::EventsSpec;
 pub(super) fn violations(spec: &EventsSpec, log: &DataFrame) -> Vec<(Expr, String)> {
     let Some(kind) = spec.kind.as_ref().filter(|_| !spec.plan.is_empty()) else { return Vec::new() };
     let name = || coalesce(vec![cast(ident(kind), DataType::Utf8), lit("")]);
-    let is_missing = |column: &str| {
-        let data_type = log.schema().as_arrow().field_with_name(column).map(|field| kind_of(field.data_type()));
-        let is_text = data_type.is_ok_and(|data_type| data_type == "text");
-        let value = if is_text { nullif(cast(ident(column), DataType::Utf8), lit("")) } else { ident(column) };
-        value.is_null()
-    };
     let listed = spec.plan.keys().map(|name| lit(name.as_str())).collect();
     let mut violations = vec![(name().in_list(listed, true), "the plan has no such event".to_owned())];
     for (event, columns) in &spec.plan {
         for column in columns {
-            let lacks = name().eq(lit(event.as_str())).and(is_missing(column));
+            let lacks = name().eq(lit(event.as_str())).and(has_none(log, column));
             violations.push((lacks, format!("the plan wants `{column}` of `{event}`")));
         }
     }

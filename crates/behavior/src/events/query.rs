@@ -15,7 +15,6 @@ use crate::identity::{self, Links};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use datafusion::functions::core::expr_fn::nullif;
 use datafusion::logical_expr::Case;
 use datafusion::prelude::{Expr, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
@@ -42,7 +41,7 @@ impl<'a> Query<'a> {
     pub(crate) async fn new(log: DataFrame, spec: &'a EventsSpec, path: &'a str) -> Result<Self, BehaviorError> {
         let as_of = as_of(spec)?;
         check_columns(&log, spec, path)?;
-        let log = identified(log, spec).and_then(|log| before(log, spec, as_of)).map_err(query_error(path))?;
+        let log = decoded(log, spec).and_then(|log| before(log, spec, as_of)).map_err(query_error(path))?;
         let links = match &spec.anonymous {
             Some(cookie) => Some(Arc::new(identity::links(&log, spec, cookie, path).await?)),
             None => None,
@@ -128,21 +127,20 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The log with its ids as they are compared: an empty text is none, and how a file encodes them is not part of their type.
-fn identified(log: DataFrame, spec: &EventsSpec) -> Result<DataFrame> {
-    let ids =
-        [Some(&spec.customer), spec.anonymous.as_ref(), spec.order.as_ref(), spec.item.as_ref(), spec.message.as_ref()];
-    let mut columns: Vec<&String> = ids.into_iter().flatten().collect();
-    columns.sort();
-    columns.dedup();
-    columns.into_iter().try_fold(log, |log, column| {
-        let id = match log.schema().as_arrow().field_with_name(column)?.data_type().clone() {
-            DataType::Dictionary(_, values) => cast(ident(column), *values),
-            _ => ident(column),
-        };
-        let is_text = kind_of(log.schema().as_arrow().field_with_name(column)?.data_type()) == "text";
-        log.with_column(column, if is_text { nullif(id, lit("")) } else { id })
-    })
+/// The log with its customers in their own type: how a file encodes them is not part of it.
+fn decoded(log: DataFrame, spec: &EventsSpec) -> Result<DataFrame> {
+    match log.schema().as_arrow().field_with_name(&spec.customer)?.data_type().clone() {
+        DataType::Dictionary(_, values) => log.with_column(&spec.customer, cast(ident(&spec.customer), *values)),
+        _ => Ok(log),
+    }
+}
+
+/// Whether a log has no id in a column: an empty text is none.
+pub(super) fn has_none(log: &DataFrame, column: &str) -> Expr {
+    let data_type = log.schema().as_arrow().field_with_name(column).map(|field| kind_of(field.data_type()));
+    let is_text = data_type.is_ok_and(|data_type| data_type == "text");
+    let is_null = ident(column).is_null();
+    if is_text { is_null.or(cast(ident(column), DataType::Utf8).eq(lit(""))) } else { is_null }
 }
 
 /// The job's day, as a time.

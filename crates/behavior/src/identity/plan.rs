@@ -138,8 +138,13 @@ fn name(column: &str) -> Expr {
     cast(ident(column), DataType::Utf8)
 }
 
+/// An id; an empty text is none.
+fn id(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row)).filter(|id| !id.is_empty())
+}
+
 fn text(column: &StringArray, row: usize) -> Option<String> {
-    column.is_valid(row).then(|| column.value(row).to_owned())
+    id(column, row).map(str::to_owned)
 }
 
 /// The person of each event; null where nobody knows.
@@ -192,9 +197,7 @@ impl ScalarUDFImpl for Person {
         let times = times.as_primitive::<Int64Type>();
         let mut people = StringBuilder::with_capacity(args.number_rows, args.number_rows * 8);
         for row in 0..args.number_rows {
-            let id = |column: &'_ StringArray| column.is_valid(row).then_some(row);
-            let customer = id(customers).map(|row| customers.value(row));
-            let cookie = id(cookies).map(|row| cookies.value(row));
+            let (customer, cookie) = (id(customers, row), id(cookies, row));
             let time = times.is_valid(row).then(|| times.value(row));
             people.append_option(self.links.person(customer, cookie, time));
         }
