@@ -1,15 +1,16 @@
 //! The nearest centroid of every row of a block, with the distance to it: for draws, moves, spreads and labels. Lloyd
 //! passes need no distances and go another way ([`super::pass`]).
 
+use super::doubles::{Doubles, TOGETHER};
 use super::isa::{Isa, Kernel};
 use super::packed::PackedCentroids;
 use super::tile::{Ahead, FindNearest, Found};
-use super::vector::Vector;
+use super::vector::{Plain, Vector};
 use crate::answers::BlockLabels;
 use shoal_domain::{BLOCK_ROWS, Block, Centroids};
 
 /// Lanes of the float64 distance. The number is part of the result: it fixes the order of additions.
-const DISTANCE_LANES: usize = 8;
+const DISTANCE_LANES: usize = TOGETHER;
 
 /// The numbers of all rows that a block can have.
 pub(super) const ALL_ROWS: [u16; BLOCK_ROWS] = {
@@ -92,25 +93,46 @@ impl Kernel for Assign<'_> {
         let find = FindNearest { packed, block, rows: &ALL_ROWS[..block.n_rows()], ahead: Ahead::Lead, found };
         // SAFETY: the caller has enabled V.
         unsafe { find.run::<V, N, G>() };
-        let rows = block.values().chunks_exact(block.n_features()).zip(found.labels.iter());
-        squares.clear();
-        squares.extend(rows.map(|(row, label)| squared_distance(row, packed.centroids().row(*label as usize))));
+        squares.resize(block.n_rows(), 0.0);
+        // A plain loop, since a closure given to an iterator may be compiled outside of the function that enables V.
+        for (idx, square) in squares.iter_mut().enumerate() {
+            let centroid = packed.centroids().row(found.labels[idx] as usize);
+            // SAFETY: as above.
+            *square = unsafe { squared_distance_in::<V>(block.row(idx), centroid) };
+        }
     }
 }
 
 /// Squared Euclidean distance in float64, its additions in an order that no instruction set changes.
 #[inline(always)]
 pub fn squared_distance(row: &[f32], centroid: &[f32]) -> f64 {
+    // SAFETY: plain numbers need nothing.
+    unsafe { squared_distance_in::<Plain>(row, centroid) }
+}
+
+/// [`squared_distance`], the same bits of it, in the vectors of V.
+///
+/// # Safety
+///
+/// The caller has enabled V.
+#[inline(always)]
+pub(super) unsafe fn squared_distance_in<V: Vector>(row: &[f32], centroid: &[f32]) -> f64 {
+    assert!(row.len() == centroid.len());
     let mut lanes = [0.0f64; DISTANCE_LANES];
-    let (rows, row_tail) = row.as_chunks::<DISTANCE_LANES>();
-    let (centroids, centroid_tail) = centroid.as_chunks::<DISTANCE_LANES>();
-    for (row, centroid) in rows.iter().zip(centroids) {
-        for lane in 0..DISTANCE_LANES {
-            let difference = f64::from(row[lane]) - f64::from(centroid[lane]);
-            lanes[lane] += difference * difference;
+    let n_whole = row.len() / DISTANCE_LANES * DISTANCE_LANES;
+    for first in (0..DISTANCE_LANES).step_by(V::Doubles::LANES) {
+        // SAFETY: V is enabled; LANES divides the eight lanes, and eight columns lie from each of the whole ones on.
+        unsafe {
+            let mut sum = V::Doubles::splat(0.0);
+            for column in (0..n_whole).step_by(DISTANCE_LANES) {
+                let value = V::Doubles::widen(row.as_ptr().add(column + first));
+                let difference = value.subtract(V::Doubles::widen(centroid.as_ptr().add(column + first)));
+                sum = sum.add(difference.multiply(difference));
+            }
+            sum.store(lanes.as_mut_ptr().add(first));
         }
     }
-    for ((lane, value), centroid) in lanes.iter_mut().zip(row_tail).zip(centroid_tail) {
+    for ((lane, value), centroid) in lanes.iter_mut().zip(&row[n_whole..]).zip(&centroid[n_whole..]) {
         let difference = f64::from(*value) - f64::from(*centroid);
         *lane += difference * difference;
     }

@@ -7,6 +7,7 @@
 //! once when it is read, whatever the order of rows, and it costs nothing per row after Q, which does not depend on
 //! centroids.
 
+use super::doubles::{Doubles, Eight, TOGETHER, first_eight};
 use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::answers::Partial;
@@ -44,8 +45,9 @@ impl ExactInertia {
 
     fn add_plain_squares(&self, block: &Block, isa: Isa, squares: &mut ExactSum) {
         let upper_unit = |exponent: &i32| libm::ldexp(1.0, 2 * exponent + GRID_BITS);
-        let rounders = self.columns.iter().map(|exponent| upper_unit(exponent) * 1.5 * (1u64 << 52) as f64).collect();
-        let sums = isa.run(PlainSquares { block, rounders });
+        let rounders: Vec<f64> =
+            self.columns.iter().map(|exponent| upper_unit(exponent) * 1.5 * (1u64 << 52) as f64).collect();
+        let sums = isa.run(PlainSquares { block, rounders: &rounders });
         sums.into_iter().for_each(|sum| squares.add(sum));
     }
 
@@ -96,14 +98,14 @@ impl ExactInertia {
     }
 }
 
-/// Sums of squares of a block's columns: first the upper parts, then the lower parts.
+/// Sums of squares of a block's columns, the upper and the lower parts of eight columns after the other.
 ///
 /// A square has up to 80 bits from its column's unit on. Rounded to the upper 40, the upper and the lower parts of a whole
 /// block are each added in float64 without rounding.
 struct PlainSquares<'a> {
     block: &'a Block,
     /// What rounds each column's squares when it is added and taken away again.
-    rounders: Vec<f64>,
+    rounders: &'a [f64],
 }
 
 impl Kernel for PlainSquares<'_> {
@@ -112,19 +114,47 @@ impl Kernel for PlainSquares<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) -> Vec<f64> {
         const { assert!(BLOCK_ROWS <= 1 << (53 - GRID_BITS), "a float64 holds the sum of a block's parts") };
-        let n_features = self.rounders.len();
-        let mut sums = vec![0.0f64; 2 * n_features];
-        let (uppers, lowers) = sums.split_at_mut(n_features);
-        for row in self.block.values().chunks_exact(n_features) {
-            for (((value, rounder), upper), lower) in row.iter().zip(&self.rounders).zip(&mut *uppers).zip(&mut *lowers)
-            {
-                let square = f64::from(*value) * f64::from(*value);
-                let rounded = (square + rounder) - rounder;
-                *upper += rounded;
-                *lower += square - rounded;
-            }
+        let mut sums = Vec::new();
+        for (idx, of_line) in self.rounders.chunks(TOGETHER).enumerate() {
+            let mut rounders = Eight([0.0; TOGETHER]);
+            rounders.0[..of_line.len()].copy_from_slice(of_line);
+            // SAFETY: the caller has enabled V.
+            let parts = unsafe { self.parts_of::<V>(idx * TOGETHER, &rounders) };
+            parts.iter().for_each(|parts| sums.extend_from_slice(&parts.0[..of_line.len()]));
         }
         sums
+    }
+}
+
+impl PlainSquares<'_> {
+    /// Of the columns from one on. Lanes beyond the last column add whatever follows in memory, and are of no use.
+    ///
+    /// # Safety
+    ///
+    /// The caller has enabled V.
+    #[inline(always)]
+    unsafe fn parts_of<V: Vector>(&self, column: usize, rounders: &Eight<f64>) -> [Eight<f64>; 2] {
+        let mut parts = [Eight([0.0; TOGETHER]); 2];
+        let (values, n_features) = (self.block.values(), self.rounders.len());
+        for first in (0..TOGETHER).step_by(V::Doubles::LANES) {
+            // SAFETY: V is enabled, and LANES divides eight.
+            unsafe {
+                let rounder = V::Doubles::load(rounders.0.as_ptr().add(first));
+                let (mut upper, mut lower) = (V::Doubles::splat(0.0), V::Doubles::splat(0.0));
+                for row in 0..self.block.n_rows() {
+                    let mut end = [0.0; TOGETHER];
+                    let values = first_eight(&values[row * n_features + column..], &mut end);
+                    let values = V::Doubles::widen(values.as_ptr().add(first));
+                    let square = values.multiply(values);
+                    let rounded = square.add(rounder).subtract(rounder);
+                    upper = upper.add(rounded);
+                    lower = lower.add(square.subtract(rounded));
+                }
+                upper.store(parts[0].0.as_mut_ptr().add(first));
+                lower.store(parts[1].0.as_mut_ptr().add(first));
+            }
+        }
+        parts
     }
 }
 

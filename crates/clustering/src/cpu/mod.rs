@@ -7,6 +7,7 @@
 mod assign;
 pub mod ceilings;
 mod device;
+mod doubles;
 mod draws;
 mod inertia;
 mod isa;

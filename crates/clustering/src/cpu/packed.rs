@@ -1,6 +1,7 @@
 //! Centroids laid out for kernels, with the error that a row's nearness to them may have.
 
-use super::assign::squared_distance;
+use super::assign::squared_distance_in;
+use super::vector::Vector;
 use shoal_domain::Centroids;
 
 /// Centroids that lie side by side; kernels take all of a group or half of it at a time.
@@ -85,11 +86,18 @@ impl<'a> PackedCentroids<'a> {
         })
     }
 
-    /// The float64 argmin of one row, the lowest centroid on ties.
-    pub(super) fn decide(&self, row: &[f32]) -> u32 {
+    /// The float64 argmin of one row, the lowest centroid on ties. The same
+    /// on every instruction set.
+    ///
+    /// # Safety
+    ///
+    /// The caller has enabled V.
+    #[inline(always)]
+    pub(super) unsafe fn decide<V: Vector>(&self, row: &[f32]) -> u32 {
         let mut nearest = (f64::INFINITY, 0);
         for (cluster, centroid) in self.centroids.rows().enumerate() {
-            let square = squared_distance(row, centroid);
+            // SAFETY: V is enabled.
+            let square = unsafe { squared_distance_in::<V>(row, centroid) };
             if square < nearest.0 {
                 nearest = (square, cluster as u32);
             }

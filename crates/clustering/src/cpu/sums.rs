@@ -4,6 +4,7 @@
 //! into the low bits of a float64, so sums can be kept as 64-bit integers: as fast as floats, exact in any order, and a
 //! row that changes its cluster is taken from one sum and added to the other without a trace.
 
+use super::doubles::{Doubles, Eight, TOGETHER, first_eight};
 use super::isa::Kernel;
 use super::vector::Vector;
 use crate::answers::Partial;
@@ -13,14 +14,6 @@ use shoal_domain::Block;
 const ORIGIN: f64 = 1.5 * (1u64 << 52) as f64;
 /// Rows that may be added or taken away before the sums are emptied: 2^20 of 2^41 each, well below 2^63.
 const MAX_PENDING: u32 = 1 << 20;
-
-/// Columns that are added together.
-const TOGETHER: usize = 8;
-
-/// Eight numbers in one cache line, since a vector that lies across two costs as much as two.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-struct Eight<T>([T; TOGETHER]);
 
 /// What some rows add to a partial, and what others, that left a cluster, take away.
 pub(super) struct GridSums {
@@ -123,19 +116,21 @@ impl Kernel for AddRows<'_> {
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
         let Self { sums, block, labels } = self;
         let n_features = sums.n_features;
-        let rows = block.values().chunks_exact(n_features);
+        let values = block.values();
         if let Some(weights) = block.weights() {
-            for ((row, label), weight) in rows.zip(labels).zip(weights) {
+            for ((row, label), weight) in values.chunks_exact(n_features).zip(labels).zip(weights) {
                 sums.add_weighted(row, i128::from(*weight), *label, 1);
             }
             return;
         }
         sums.expect(labels.len());
         let GridSums { pending, pending_counts, per_unit, n_lines, .. } = sums;
-        for (row, label) in rows.zip(labels) {
+        for (row, label) in labels.iter().enumerate() {
             let cluster = *label as usize;
             pending_counts[cluster] += 1;
-            fold_row(&mut pending[cluster * *n_lines..][..*n_lines], row, per_unit, i64::wrapping_add);
+            let pending = &mut pending[cluster * *n_lines..][..*n_lines];
+            // SAFETY: the caller has enabled V.
+            unsafe { fold_row::<V, true>(pending, &values[row * n_features..], per_unit) };
         }
     }
 }
@@ -162,12 +157,12 @@ impl Kernel for MoveRows<'_> {
     unsafe fn run<V: Vector, const N: usize, const G: usize>(self) {
         let Self { sums, block, moves } = self;
         let n_features = sums.n_features;
-        let row = |of: &Move| &block.values()[usize::from(of.row) * n_features..][..n_features];
+        let from_row = |of: &Move| &block.values()[usize::from(of.row) * n_features..];
         if let Some(weights) = block.weights() {
             for of in moves {
                 let weight = i128::from(weights[usize::from(of.row)]);
-                sums.add_weighted(row(of), -weight, of.from, -1);
-                sums.add_weighted(row(of), weight, of.to, 1);
+                sums.add_weighted(&from_row(of)[..n_features], -weight, of.from, -1);
+                sums.add_weighted(&from_row(of)[..n_features], weight, of.to, 1);
             }
             return;
         }
@@ -177,28 +172,38 @@ impl Kernel for MoveRows<'_> {
             let (from, to) = (of.from as usize, of.to as usize);
             pending_counts[from] -= 1;
             pending_counts[to] += 1;
-            fold_row(&mut pending[from * *n_lines..][..*n_lines], row(of), per_unit, i64::wrapping_sub);
-            fold_row(&mut pending[to * *n_lines..][..*n_lines], row(of), per_unit, i64::wrapping_add);
+            // SAFETY: the caller has enabled V.
+            unsafe {
+                fold_row::<V, false>(&mut pending[from * *n_lines..][..*n_lines], from_row(of), per_unit);
+                fold_row::<V, true>(&mut pending[to * *n_lines..][..*n_lines], from_row(of), per_unit);
+            }
         }
     }
 }
 
-/// A row's values as integers around [`ORIGIN`], folded into sums.
+/// Adds a row's values, as integers around [`ORIGIN`], to sums, or takes them away.
 ///
-/// A line at a time is read before it is written, so that the compiler needs no proof that sums and rows lie apart.
+/// `values` begin with the row. What follows it in its last line counts nothing, since `per_unit` is 0 there.
+///
+/// # Safety
+///
+/// The caller has enabled V.
 #[inline(always)]
-fn fold_row(sums: &mut [Eight<i64>], row: &[f32], per_unit: &[Eight<f64>], fold: impl Fn(i64, i64) -> i64) {
-    let mut add = |idx: usize, values: &[f32; TOGETHER]| {
-        let bits = |column: usize| (f64::from(values[column]) * per_unit[idx].0[column] + ORIGIN).to_bits() as i64;
-        sums[idx] = Eight(std::array::from_fn(|column| fold(sums[idx].0[column], bits(column))));
-    };
-    let (whole, rest) = row.as_chunks::<TOGETHER>();
-    for (idx, values) in whole.iter().enumerate() {
-        add(idx, values);
-    }
-    if !rest.is_empty() {
-        let mut values = [0.0; TOGETHER];
-        values[..rest.len()].copy_from_slice(rest);
-        add(whole.len(), &values);
+unsafe fn fold_row<V: Vector, const IS_ADDED: bool>(sums: &mut [Eight<i64>], values: &[f32], per_unit: &[Eight<f64>]) {
+    for (idx, (sums, per_unit)) in sums.iter_mut().zip(per_unit).enumerate() {
+        let mut end = [0.0; TOGETHER];
+        let values = first_eight(&values[idx * TOGETHER..], &mut end);
+        for first in (0..TOGETHER).step_by(V::Doubles::LANES) {
+            // SAFETY: all three have eight numbers, and LANES divides eight.
+            unsafe {
+                let values = V::Doubles::widen(values.as_ptr().add(first));
+                let units = values.multiply(V::Doubles::load(per_unit.0.as_ptr().add(first)));
+                let integers = units.add(V::Doubles::splat(ORIGIN));
+                match IS_ADDED {
+                    true => integers.add_bits(sums.0.as_mut_ptr().add(first)),
+                    false => integers.subtract_bits(sums.0.as_mut_ptr().add(first)),
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,8 @@ pub(super) const MAX_TILE: usize = 48;
 /// Most lanes of a vector.
 const MAX_LANES: usize = 16;
 const PADDED_ROWS: usize = BLOCK_ROWS + MAX_TILE;
+/// How far ahead rows are asked for: what the memory of current machines delivers while a tile of few features is looked at.
+const BYTES_AHEAD: usize = 8 << 10;
 
 /// How far a winner is ahead, in one of two ways; 0 where the row had to be decided in float64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +66,13 @@ impl Kernel for FindNearest<'_> {
         assert!(block.n_features() == n_features && rows.len() <= BLOCK_ROWS && V::LANES * N <= MAX_TILE);
         assert!(rows.iter().fold(0, |last, row| last.max(usize::from(*row) + 1)) <= block.n_rows());
         found.tile.resize(n_features * MAX_TILE / LINE, Line([0.0; LINE]));
+        let tiles_ahead = (BYTES_AHEAD / (n_features * size_of::<f32>() * V::LANES * N)).max(1);
         let mut first = 0;
         while first < rows.len() {
             // What a whole tile would waste on a short rest, single vectors save.
             let n_left = rows.len() - first;
-            let tile =
-                Tile { packed, block, rows: &rows[first..], next: &rows[(first + V::LANES * N).min(rows.len())..] };
+            let next = (first + tiles_ahead * V::LANES * N).min(rows.len());
+            let tile = Tile { packed, block, rows: &rows[first..], next: &rows[next..] };
             // SAFETY: the caller has enabled V; the outputs have room for a tile more than a block has rows.
             unsafe {
                 if n_left > V::LANES * (N - 1) {
@@ -90,7 +93,7 @@ struct Tile<'a> {
     block: &'a Block,
     /// This tile's rows and those that follow.
     rows: &'a [u16],
-    /// The rows of the next tile and those that follow.
+    /// The rows of the tile to be asked for, one of the next ones, and those that follow.
     next: &'a [u16],
 }
 
@@ -144,7 +147,8 @@ impl Tile<'_> {
                 let idx = n * V::LANES + uncertain.trailing_zeros() as usize;
                 uncertain &= uncertain - 1;
                 if idx < n_rows {
-                    labels[idx] = self.packed.decide(self.block.row(usize::from(self.rows[idx])));
+                    // SAFETY: V is enabled.
+                    labels[idx] = unsafe { self.packed.decide::<V>(self.block.row(usize::from(self.rows[idx]))) };
                     leads[idx] = 0.0;
                 }
             }
@@ -176,7 +180,7 @@ impl Tile<'_> {
         }
     }
 
-    /// The values of the next tile, if its rows lie side by side; others are found by nobody in time.
+    /// The values of that tile, if its rows lie side by side; others are found by nobody in time.
     fn next_values(&self, n_rows: usize) -> &[f32] {
         let n_features = self.packed.n_features();
         match &self.next[..self.next.len().min(n_rows)] {

@@ -4,6 +4,8 @@
 //! it ([`super::isa`]). Compilers do find such loops by themselves, but not reliably: a small change of the source turned
 //! one vector instruction into sixteen scalar ones.
 
+use super::doubles::Doubles;
+
 /// Numbers of a cache line.
 pub(super) const LINE: usize = 16;
 
@@ -24,6 +26,8 @@ pub(super) trait Vector: Copy {
     const LANES: usize;
     /// LANES whole numbers of 32 bits.
     type Integers: Copy;
+    /// Its float64 vectors.
+    type Doubles: Doubles;
     /// LANES answers to a question.
     type Mask: Copy;
 
@@ -78,8 +82,9 @@ pub(super) trait Vector: Copy {
 /// The methods of [`Vector`] that are one intrinsic each on every instruction set that has vectors.
 macro_rules! intrinsics {
     ($splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, $min:ident,
-     $integers:ty, $add_integers:ident, $prefetch:ident) => {
+     $integers:ty, $add_integers:ident, $doubles:ty, $prefetch:ident) => {
         type Integers = $integers;
+        type Doubles = $doubles;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
@@ -182,6 +187,7 @@ impl Plain {
 impl Vector for Plain {
     const LANES: usize = 8;
     type Integers = [i32; 8];
+    type Doubles = f64;
     type Mask = [bool; 8];
 
     #[inline(always)]

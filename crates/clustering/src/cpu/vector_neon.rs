@@ -1,5 +1,6 @@
 //! The vectors of aarch64: NEON, which every such processor has.
 
+use super::doubles::neon::NeonDoubles;
 use super::vector::{Vector, intrinsics};
 use std::arch::aarch64::*;
 
@@ -44,6 +45,7 @@ impl Vector for Neon {
         vminq_f32,
         int32x4_t,
         vaddq_s32,
+        NeonDoubles,
         prefetch
     );
 

@@ -1,5 +1,6 @@
 //! The vectors of x86-64: AVX2 with FMA, and AVX-512.
 
+use super::doubles::x86::{Avx2Doubles, Avx512Doubles};
 use super::vector::{Vector, intrinsics};
 use std::arch::x86_64::*;
 
@@ -29,6 +30,7 @@ impl Vector for Avx512 {
         _mm512_min_ps,
         __m512i,
         _mm512_add_epi32,
+        Avx512Doubles,
         prefetch
     );
 
@@ -178,6 +180,7 @@ impl Vector for Avx2 {
         _mm256_min_ps,
         __m256i,
         _mm256_add_epi32,
+        Avx2Doubles,
         prefetch
     );
 

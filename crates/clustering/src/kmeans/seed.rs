@@ -194,8 +194,9 @@ fn greedy_plus_plus(
         arrivals.retain(|(arrival, _)| arrival.is_finite());
         keep_first(&mut arrivals, if round == 0 { 1 } else { n_trials });
         let mut best: Option<(f64, usize, Vec<f64>)> = None;
-        for (_, trial) in arrivals {
-            let squares = nearer_squares(candidates, &nearest, trial);
+        let trials: Vec<usize> = arrivals.into_iter().map(|(_, trial)| trial).collect();
+        let of_trials = nearer_squares(candidates, &nearest, &trials);
+        for (trial, squares) in trials.into_iter().zip(of_trials) {
             let inertia: f64 = squares.iter().zip(weights).map(|(square, weight)| square * weight).sum();
             if best.as_ref().is_none_or(|(lowest, ..)| inertia < *lowest) {
                 best = Some((inertia, trial, squares));
