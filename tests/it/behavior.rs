@@ -9,6 +9,7 @@ mod json;
 mod laws;
 mod plans;
 mod refusals;
+mod sql;
 mod stitching;
 
 use anyhow::Result;
@@ -85,6 +86,9 @@ fn events(as_of: &str) -> EventsSpec {
         near_duplicate_seconds: None,
         session_gap_minutes: EventsSpec::DEFAULT_SESSION_GAP_MINUTES,
         engagement: Default::default(),
+        leave_out: BTreeMap::new(),
+        measures: BTreeMap::new(),
+        affinity: None,
     }
 }
 

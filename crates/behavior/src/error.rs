@@ -24,6 +24,19 @@ pub enum BehaviorError {
         /// The path of the job.
         path: String,
     },
+    /// An SQL expression of the job cannot be used.
+    #[error("{field}.{name}: {reason}")]
+    Sql {
+        /// The field of the job.
+        field: &'static str,
+        /// What the expression is called.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Identities of a log that has none.
+    #[error("source.events.anonymous: identities are of cookies, and the job names no column of them")]
+    NoCookies,
     /// There is no purchase before the day from which recency counts.
     #[error("source.purchases.as_of: there are no purchases before {as_of}")]
     NoPurchases {

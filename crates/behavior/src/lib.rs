@@ -7,6 +7,7 @@
 mod columns;
 mod csv_error;
 mod day;
+mod derived;
 mod error;
 mod events;
 mod files;
@@ -14,6 +15,7 @@ mod jsonl;
 mod paged;
 mod rfm;
 mod source;
+mod sql;
 
 pub mod history;
 pub mod identity;
@@ -22,4 +24,4 @@ pub mod measures;
 
 pub use error::BehaviorError;
 pub use events::{DuplicateCounts, Quality, QuarantineCounts, UnknownKind};
-pub use source::{FeatureSource, ReadOptions, open_journeys, quarantine};
+pub use source::{FeatureSource, ReadOptions, explain, identities, open_journeys, quarantine};

@@ -25,6 +25,38 @@ const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// that the features of a day stay what they were when later purchases come in.
 pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str) -> Result<DataFrame, BehaviorError> {
     let failed = query_error(path);
+    let (groups, as_of) = by_customer(lines, spec, path)?;
+    let schema = groups.schema().as_arrow().clone();
+    let customer = ident(&spec.customer);
+    let groups = groups.collect().await.map_err(&failed)?;
+    for batch in &groups {
+        check_present(batch, spec)?;
+    }
+    if groups.iter().all(|batch| batch.num_rows() == 0) {
+        return Err(BehaviorError::NoPurchases { as_of: spec.as_of.clone() });
+    }
+    let context = SessionContext::new();
+    let groups = if groups.is_empty() { vec![RecordBatch::new_empty(schema.into())] } else { groups };
+    let table = context.read_batches(groups).map_err(&failed)?;
+    let elapsed = lit(as_of) - cast(ident("last"), DataType::Int64);
+    let float = |expr: Expr, name: &str| cast(expr, DataType::Float64).alias(name);
+    table
+        .select(vec![
+            customer,
+            float(elapsed / lit(DAY), FEATURES[0]),
+            float(ident("frequency"), FEATURES[1]),
+            float(ident("monetary"), FEATURES[2]),
+        ])
+        .map_err(&failed)
+}
+
+/// The lines of each customer, summed and counted, and the job's day as a time.
+pub(crate) fn by_customer(
+    lines: DataFrame,
+    spec: &PurchasesSpec,
+    path: &str,
+) -> Result<(DataFrame, i64), BehaviorError> {
+    let failed = query_error(path);
     let wrong_day = || BehaviorError::AsOf { field: "source.purchases.as_of", value: spec.as_of.clone() };
     let as_of = midnight(&spec.as_of).ok_or_else(wrong_day)?;
     check_columns(&lines, spec, path)?;
@@ -59,27 +91,7 @@ pub(crate) async fn features(lines: DataFrame, spec: &PurchasesSpec, path: &str)
         })
         .and_then(|groups| groups.sort(vec![customer.clone().sort(true, true)]))
         .map_err(&failed)?;
-    let schema = groups.schema().as_arrow().clone();
-    let groups = groups.collect().await.map_err(&failed)?;
-    for batch in &groups {
-        check_present(batch, spec)?;
-    }
-    if groups.iter().all(|batch| batch.num_rows() == 0) {
-        return Err(BehaviorError::NoPurchases { as_of: spec.as_of.clone() });
-    }
-    let context = SessionContext::new();
-    let groups = if groups.is_empty() { vec![RecordBatch::new_empty(schema.into())] } else { groups };
-    let table = context.read_batches(groups).map_err(&failed)?;
-    let elapsed = lit(as_of) - cast(ident("last"), DataType::Int64);
-    let float = |expr: Expr, name: &str| cast(expr, DataType::Float64).alias(name);
-    table
-        .select(vec![
-            customer,
-            float(elapsed / lit(DAY), FEATURES[0]),
-            float(ident("frequency"), FEATURES[1]),
-            float(ident("monetary"), FEATURES[2]),
-        ])
-        .map_err(&failed)
+    Ok((groups, as_of))
 }
 
 fn check_columns(lines: &DataFrame, spec: &PurchasesSpec, path: &str) -> Result<(), BehaviorError> {

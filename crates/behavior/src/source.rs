@@ -5,17 +5,21 @@ use crate::csv_error::csv_error;
 use crate::error::BehaviorError;
 use crate::files::{Role, csv, parquet, role_of};
 use crate::journeys::{self, Journeys};
-use crate::{Quality, events, jsonl, paged, rfm};
+use crate::sql::Sql;
+use crate::{Quality, derived, events, jsonl, paged, rfm};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext, cast, ident};
 use shoal_domain::FeatureNames;
 use shoal_domain::events::EventsSpec;
 use shoal_domain::job::{FileFormat, SourceSpec};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use url::Url;
@@ -37,6 +41,9 @@ pub struct ReadOptions {
     /// How many bytes queries may hold before they write what they hold to temporary files; no limit when absent.
     pub memory_bytes: Option<u64>,
 }
+
+/// The field of the job that computes columns.
+const COLUMNS: &str = "source.columns";
 
 /// What a sort keeps free for merging its temporary files.
 const SORT_RESERVE: usize = 1 << 20;
@@ -67,7 +74,8 @@ impl FeatureSource {
         }
         let mut quality = None;
         let (table, features, csv_columns) = match (&spec.events, &spec.purchases, &spec.features) {
-            (Some(events), _, listed) => {
+            (Some(events), ..) => {
+                let listed = derived::needed(spec)?;
                 let files = open_files(spec, options, SessionConfig::new()).await?;
                 let columns = files.csv_columns();
                 let found = events::features(files.table, events, listed.as_deref(), &spec.path).await;
@@ -91,6 +99,7 @@ impl FeatureSource {
                 (ready_features(files, spec).await?, features.clone().unwrap_or_default(), columns)
             }
         };
+        let (table, features) = derived::with_derived(table, &features, spec)?;
         let features = FeatureNames::new(features)?;
         Ok(Self { table, path: spec.path.clone(), features, has_weight: spec.weight.is_some(), csv_columns, quality })
     }
@@ -135,6 +144,32 @@ pub async fn quarantine(
     let files = open_files(spec, options, SessionConfig::new().with_target_partitions(1)).await?;
     let flawed = events::flawed(files.table, events, &spec.path).await?;
     flawed.execute_stream().await.map_err(query_error(&spec.path))
+}
+
+/// How the query engine would make the features, a line for each step, the last one first.
+pub async fn explain(spec: &SourceSpec, options: &ReadOptions) -> Result<String, BehaviorError> {
+    let files = open_files(spec, options, SessionConfig::new()).await?;
+    let table = match (&spec.events, &spec.purchases) {
+        (Some(events), _) => {
+            let listed = derived::needed(spec)?;
+            return events::explained(files.table, events, listed.as_deref(), &spec.path).await;
+        }
+        (None, Some(purchases)) => rfm::by_customer(files.table, purchases, &spec.path)?.0,
+        (None, None) => ready_features(files, spec).await?,
+    };
+    let plan = table.create_physical_plan().await.map_err(query_error(&spec.path))?;
+    Ok(displayable(plan.as_ref()).indent(false).to_string())
+}
+
+/// Who was taken for whom in an event log with cookies: `kind` (`anonymous` or `customer`), `id`, `person`, `n_events` during which the
+/// person was logged in with the id, `confidence` (their share of all with the id during which anyone was), and whether it `is_shared`.
+pub async fn identities(
+    spec: &SourceSpec,
+    events: &EventsSpec,
+    options: &ReadOptions,
+) -> Result<RecordBatch, BehaviorError> {
+    let files = open_files(spec, options, SessionConfig::new()).await?;
+    events::identities(files.table, events, &spec.path).await
 }
 
 /// The paths of customers through the states of an event log.
@@ -198,6 +233,8 @@ struct OpenFiles {
     /// What the names of the files end with.
     ending: String,
     format: FileFormat,
+    /// Whether the table has columns that the files do not have.
+    is_computed: bool,
 }
 
 impl OpenFiles {
@@ -206,9 +243,10 @@ impl OpenFiles {
         if self.format == FileFormat::Csv { fields.collect() } else { Vec::new() }
     }
 
-    /// The same files; Parquet on this machine's disk is read by pages, of the named columns alone.
+    /// The same files; Parquet on this machine's disk is read by pages, of the named columns alone, where all columns are theirs.
     async fn by_pages(self, columns: &[&str]) -> Result<DataFrame, DataFusionError> {
-        match self.format == FileFormat::Parquet && self.location.starts_with("file:") {
+        let is_paged = self.format == FileFormat::Parquet && self.location.starts_with("file:") && !self.is_computed;
+        match is_paged {
             true => paged::open(&self.context, &self.table, columns, &self.location, &self.ending).await,
             false => Ok(self.table),
         }
@@ -252,18 +290,39 @@ async fn open_files(
     let table = match format {
         FileFormat::Parquet => parquet(&context, &location, &ending, spec).await?,
         FileFormat::Csv => csv(&context, &location, &ending, spec).await?,
-        FileFormat::Jsonl => jsonl::open(&context, &location, &ending, &json_columns(spec), &spec.path).await?,
+        FileFormat::Jsonl => jsonl::open(&context, &location, &ending, &json_columns(spec)?, &spec.path).await?,
     };
-    Ok(OpenFiles { table, context, location, ending, format })
+    let table = computed(table, spec)?;
+    Ok(OpenFiles { table, context, location, ending, format, is_computed: !spec.columns.is_empty() })
+}
+
+/// The table with the columns that the job computes, each from those of the files.
+fn computed(files: DataFrame, spec: &SourceSpec) -> Result<DataFrame, BehaviorError> {
+    let mut table = files.clone();
+    for column in Sql::all(COLUMNS, &spec.columns) {
+        if files.schema().as_arrow().field_with_name(column.name).is_ok() {
+            return Err(column.wrong("the files have a column of that name"));
+        }
+        let value = column.of_row(&files)?;
+        table = table.with_column(column.name, value).map_err(query_error(&spec.path))?;
+    }
+    Ok(table)
 }
 
 /// What a job names of JSON objects, each value once: numbers as float64, everything else as it is written.
-fn json_columns(spec: &SourceSpec) -> Vec<(String, DataType)> {
+fn json_columns(spec: &SourceSpec) -> Result<Vec<(String, DataType)>, BehaviorError> {
+    let rules = spec.events.iter().flat_map(|events| Sql::all("source.events.leave_out", &events.leave_out));
+    let measures = spec.events.iter().flat_map(|events| Sql::all("source.events.measures", &events.measures));
+    let mut in_sql = BTreeSet::new();
+    for sql in Sql::all(COLUMNS, &spec.columns).chain(rules).chain(measures) {
+        in_sql.extend(sql.columns()?);
+    }
     let purchases = spec.purchases.iter().flat_map(|it| [&it.customer, &it.time, &it.order, &it.amount]);
     let ready = if spec.events.is_some() { None } else { spec.features.as_ref() };
     let ready = ready.into_iter().flatten().chain(&spec.id).chain(&spec.weight).chain(purchases).map(String::as_str);
     let mut columns: Vec<(String, DataType)> = Vec::new();
-    for column in ready.chain(spec.events.iter().flat_map(EventsSpec::columns)) {
+    let named = ready.chain(spec.events.iter().flat_map(EventsSpec::columns)).chain(in_sql.iter().map(String::as_str));
+    for column in named.filter(|column| !spec.columns.contains_key(*column)) {
         let data_type = match role_of(column, spec) {
             Role::Number => DataType::Float64,
             Role::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
@@ -273,7 +332,7 @@ fn json_columns(spec: &SourceSpec) -> Vec<(String, DataType)> {
             columns.push((column.to_owned(), data_type));
         }
     }
-    columns
+    Ok(columns)
 }
 
 /// The location as DataFusion reads it, and whether it is a folder. A URL's store is registered on the way.

@@ -77,6 +77,12 @@ pub(crate) struct FeaturesArguments {
     /// has.
     #[arg(long)]
     pub(crate) memory: Option<ByteSize>,
+    /// Also writes identities.parquet: whose each cookie is, and how sure that is.
+    #[arg(long)]
+    pub(crate) identities: bool,
+    /// Prints how the query engine would go about it, the last step first, and writes nothing.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// What is printed.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,

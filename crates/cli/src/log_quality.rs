@@ -13,6 +13,8 @@ use std::path::Path;
 
 const QUALITY: &str = "quality.json";
 const QUARANTINE: &str = "quarantine.parquet";
+/// Written where it is asked for.
+pub(crate) const IDENTITIES: &str = "identities.parquet";
 
 /// Writes the counts, and the rows that were put in quarantine where there are some. Gives the names of the files.
 pub(crate) async fn write(
@@ -23,7 +25,7 @@ pub(crate) async fn write(
 ) -> Result<Vec<&'static str>> {
     let mut written = Vec::new();
     if let (Some(quality), Some(events)) = (quality, &spec.events) {
-        if quality.quarantined.sum() > 0 {
+        if quality.n_in_quarantine() > 0 {
             let mut rows = quarantine(spec, events, options).await?;
             let mut writer = label_writer(out.file(QUARANTINE)?, rows.schema())?;
             while let Some(batch) = rows.try_next().await.map_err(|error| anyhow!("{}: {error}", spec.path))? {
@@ -40,7 +42,7 @@ pub(crate) async fn write(
 
 /// Removes what an earlier run wrote and this one does not: it would be taken for its own.
 pub(crate) fn remove_stale(folder: &Path, written: &[&str]) -> Result<()> {
-    for name in [QUARANTINE, QUALITY].into_iter().filter(|name| !written.contains(name)) {
+    for name in [QUARANTINE, QUALITY, IDENTITIES].into_iter().filter(|name| !written.contains(name)) {
         let path = folder.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -67,6 +69,9 @@ pub(crate) fn notes(quality: &Quality) -> String {
     ];
     for (what, count, why) in left_out.into_iter().filter(|(_, count, _)| *count > 0) {
         let _ = writeln!(text, "{what}: {} {why}", counted(count, "row"));
+    }
+    for (rule, n_rows) in &quality.left_out {
+        let _ = writeln!(text, "in quarantine: {} by the rule `{rule}`", counted(*n_rows, "row"));
     }
     if quality.n_unknown_kinds > 0 {
         let names: Vec<String> =

@@ -68,6 +68,40 @@ pub struct EventsSpec {
     /// How much each event counts for the feature `engagement`.
     #[serde(default)]
     pub engagement: EngagementSpec,
+    /// Rules for rows that are no customer's doing, such as those of bots, tests and staff: a name, and a condition in SQL of the columns of
+    /// a row. Rows of which one is true are put in quarantine under its name, the first in order of names, and counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leave_out: BTreeMap<String, String>,
+    /// Features of the job's own: a name, and an SQL aggregate of the events of a customer that count, such as
+    /// `avg(case when device = 'mobile' then 1 else 0 end)`. Sums and means of fractions are of millionths, so that their order leaves
+    /// no trace. A message that was sent twice is there once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measures: BTreeMap<String, String>,
+    /// Affinities: for each of the categories that a column has, the share of a customer's events with a category that have this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<AffinitySpec>,
+}
+
+/// What customers are drawn to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AffinitySpec {
+    /// A column with few values, such as the category of a product.
+    pub column: String,
+    /// So many categories, those with the most events, become features `affinity_<category>`. Those that `source.features` lists do
+    /// whatever their number.
+    #[serde(default = "AffinitySpec::default_top")]
+    #[schemars(range(min = 1))]
+    pub top: usize,
+}
+
+impl AffinitySpec {
+    /// Categories that become features when the job does not say.
+    pub const DEFAULT_TOP: usize = 8;
+
+    fn default_top() -> usize {
+        Self::DEFAULT_TOP
+    }
 }
 
 impl EventsSpec {
@@ -105,6 +139,12 @@ impl EventsSpec {
         if !self.near_duplicate_seconds.is_none_or(is_duration) {
             return wrong("source.events.near_duplicate_seconds", "must be a finite number, 0 or more");
         }
+        if !(self.measures.is_empty() && self.affinity.is_none()) && self.near_duplicate_seconds.is_some() {
+            return wrong(
+                "source.events.near_duplicate_seconds",
+                "cannot be given with `measures` or `affinity`, which would see what it removes",
+            );
+        }
         let mut values: Vec<&String> = self.kinds.values().flatten().collect();
         values.sort();
         if values.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -126,7 +166,8 @@ impl EventsSpec {
             &self.message,
         ];
         let named = [&self.customer, &self.time].into_iter().chain(optional.into_iter().flatten());
-        named.chain(self.plan.values().flatten()).map(String::as_str)
+        let affinity = self.affinity.iter().map(|affinity| &affinity.column);
+        named.chain(affinity).chain(self.plan.values().flatten()).map(String::as_str)
     }
 }
 

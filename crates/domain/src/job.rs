@@ -6,6 +6,7 @@ use crate::DomainError;
 use crate::events::EventsSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One segmentation: purchases or features in, validated segments out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,11 +87,22 @@ pub struct SourceSpec {
     /// Events, from which features are computed for each customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<EventsSpec>,
+    /// Columns computed from those of a row before anything else looks at it: names, and SQL expressions of the files' columns. They may
+    /// then be used like these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// Features computed from those of a customer that were made of purchases or events: names, and SQL expressions such as
+    /// `coalesce(recency, 999)` or `monetary / sessions`. Those that `features` lists, or all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub derive: BTreeMap<String, String>,
 }
 
 impl SourceSpec {
     fn check(&self) -> Result<(), DomainError> {
         let wrong = |field, reason| Err(DomainError::Job { field, reason });
+        if !self.derive.is_empty() && self.events.is_none() && self.purchases.is_none() {
+            return wrong("source.derive", "is for features made of events or purchases; ready ones have `columns`");
+        }
         if let Some(events) = &self.events {
             return match () {
                 () if self.purchases.is_some() => wrong("source", "give `events` or `purchases`, not both"),

@@ -3,6 +3,8 @@
 use super::generated::{features, generate, spec};
 use super::{Features, events, source};
 use anyhow::Result;
+use arrow::util::pretty::pretty_format_batches;
+use shoal_behavior::ReadOptions;
 use shoal_behavior::identity::{Links, Rules, Seen};
 use shoal_domain::events::{Apart, EventsSpec, IdentitySpec};
 use shoal_generator::{DirtSpec, Event, Piece};
@@ -139,7 +141,22 @@ fn customers_are_merged_where_a_job_says_so_and_an_observation_can_be_left_out()
     // Shared: the second event is nobody's, the fourth is of the one who was logged in a minute before.
     check(merged(None, &[]), &["a", "b"], &[1.0, 2.0], 1)?;
     check(merged(Some(2), &[]), &["a"], &[4.0], 0)?;
-    check(merged(Some(2), &[("b", "k")]), &["a", "b"], &[3.0, 1.0], 0)
+    check(merged(Some(2), &[("b", "k")]), &["a", "b"], &[3.0, 1.0], 0)?;
+    // Why: of the events on the cookie during which someone was logged in, half were of either.
+    let why = |identity: IdentitySpec| -> Result<String> {
+        let spec = EventsSpec { anonymous: Some("cookie".to_owned()), identity, ..events("2025-02-01") };
+        let source = source(&path, spec.clone());
+        let options = ReadOptions::default();
+        let rows = tokio::runtime::Runtime::new()?.block_on(shoal_behavior::identities(&source, &spec, &options))?;
+        Ok(pretty_format_batches(&[rows])?.to_string().replace(' ', ""))
+    };
+    let shared = why(merged(None, &[]))?;
+    assert!(shared.contains("|anonymous|k|a|1|0.5|true|") && shared.contains("|anonymous|k|b|1|0.5|true|"), "{shared}");
+    let one = why(merged(Some(2), &[]))?;
+    assert!(one.contains("|anonymous|k|a|2|1.0|false|") && one.contains("|customer|b|a|1|1.0|false|"), "{one}");
+    let apart = why(merged(Some(2), &[("b", "k")]))?;
+    assert!(apart.contains("|anonymous|k|a|1|1.0|false|") && !apart.contains("|b|"), "{apart}");
+    Ok(())
 }
 
 /// 2026-01-01, in microseconds.

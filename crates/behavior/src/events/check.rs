@@ -31,6 +31,9 @@ pub(super) fn check_columns(log: &DataFrame, spec: &EventsSpec, path: &str) -> R
     check("source.events.amount", &spec.amount, "a number", &is_amount)?;
     check("source.events.item", &spec.item, "a name", &any)?;
     check("source.events.state", &spec.state, "text", &is_text)?;
+    if let Some(affinity) = &spec.affinity {
+        column_type(schema, "source.events.affinity", &affinity.column, path)?;
+    }
     for column in spec.plan.values().flatten() {
         column_type(schema, "source.events.plan", column, path)?;
     }

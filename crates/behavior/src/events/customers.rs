@@ -18,7 +18,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, displayable, execute_stream};
 use datafusion::scalar::ScalarValue;
 use std::sync::Arc;
 
@@ -68,6 +68,11 @@ impl Customers {
         let sorted = SortExec::new(by_customer.clone(), Arc::new(customers)).with_preserve_partitioning(true);
         let plan = Arc::new(SortPreservingMergeExec::new(by_customer, Arc::new(sorted)));
         Ok(Self { plan, context })
+    }
+
+    /// The plan, a line for each step, the last one first.
+    pub(crate) fn explained(&self) -> String {
+        displayable(self.plan.as_ref()).indent(false).to_string()
     }
 
     /// Runs the query.

@@ -1,17 +1,19 @@
 //! From the rows of a log to one row of features a customer.
 
+use super::customers::Customers;
 use super::functions::{UNKNOWN_KIND, microseconds, millionths};
 use super::measured::{COUNTS, Measured};
 use super::nothing::nothing_counts;
 use super::quality::{DuplicateCounts, QuarantineCounts, UnknownKind};
 use super::query::{Query, has_none, kind_column};
 use super::table::{self, Collected};
-use super::{Quality, plan, wanted};
+use super::{Quality, measures, plan, wanted};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::identity::Links;
 use crate::measures::Settings;
 use arrow::array::AsArray;
+use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
@@ -21,6 +23,7 @@ use datafusion::logical_expr::when;
 use datafusion::prelude::{cast, ident, lit};
 use futures::TryStreamExt;
 use shoal_domain::events::{EventKind, EventsSpec};
+use std::collections::BTreeMap;
 
 /// Features that were made of events.
 pub(crate) struct Features {
@@ -38,27 +41,51 @@ pub(crate) async fn features(
     path: &str,
 ) -> Result<Features, BehaviorError> {
     let failed = query_error(path);
-    let names = wanted::names(spec, listed)?;
+    let mut names = wanted::names(spec, listed)?;
     if wanted::is_feature(&spec.customer) {
         let (field, column) = ("source.events.customer", spec.customer.clone());
         let (actual, wanted) = ("called like a feature".to_owned(), "another name");
         return Err(BehaviorError::ColumnType { field, column, actual, wanted });
     }
     let query = Query::new(log.clone(), spec, path).await?;
-    let families = wanted::families(spec, &names);
-    let (duplicates, settings, as_of) = (query.duplicates(), Settings::of(spec), query.as_of);
-    let customers = query.customers(None, Measured { duplicates, families, settings, as_of }).await?;
+    if listed.is_none() {
+        names.extend(measures::most_frequent(&query).await.map_err(&failed)?);
+    }
+    let customers = measured(&query, &names).await?;
     let groups = customers.stream().map_err(&failed)?.try_collect().await.map_err(&failed)?;
     let collected = Collected::new(groups, &spec.customer).map_err(|error| failed(error.into()))?;
     let mut quality = quality_of(&collected, query.links.as_deref());
+    quality.left_out = left_out(&query).await.map_err(&failed)?;
+    quality.n_rows += quality.left_out.values().sum::<u64>();
     if quality.n_customers == 0 {
         return Err(nothing_counts(log, spec, path, &quality).await);
     }
     if quality.n_unknown_kinds > 0 {
         quality.unknown_kinds = unknown_kinds(query.log(), spec).await.map_err(&failed)?;
     }
-    let table = table::features(&collected, &names, listed.is_none(), path)?;
+    let measures = measures::values(&query, &names).await?;
+    let table = table::features(&collected, &measures, &names, listed.is_none(), path)?;
     Ok(Features { table, names, quality })
+}
+
+/// The query behind the features of events.
+async fn measured(query: &Query<'_>, names: &[String]) -> Result<Customers, BehaviorError> {
+    let families = wanted::families(query.spec(), names);
+    let (duplicates, settings, as_of) = (query.duplicates(), Settings::of(query.spec()), query.as_of);
+    query.customers(None, Measured { duplicates, families, settings, as_of }).await
+}
+
+/// How the query engine goes about it, a line for each step, the last one first. Where there are cookies, it is found out who is who
+/// on the way.
+pub(crate) async fn explained(
+    log: DataFrame,
+    spec: &EventsSpec,
+    listed: Option<&[String]>,
+    path: &str,
+) -> Result<String, BehaviorError> {
+    let names = wanted::names(spec, listed)?;
+    let query = Query::new(log, spec, path).await?;
+    Ok(measured(&query, &names).await?.explained())
 }
 
 fn quality_of(collected: &Collected, links: Option<&Links>) -> Quality {
@@ -72,7 +99,35 @@ fn quality_of(collected: &Collected, links: Option<&Links>) -> Quality {
     let n_rows = n_events + message + near + quarantined.sum() + n_visitor_events;
     let n_customers = collected.n_customers();
     let unknown_kinds = Vec::new();
-    Quality { n_customers, n_rows, n_events, duplicates, quarantined, n_unknown_kinds, unknown_kinds, identity }
+    let left_out = BTreeMap::new();
+    Quality {
+        n_customers,
+        n_rows,
+        n_events,
+        duplicates,
+        quarantined,
+        left_out,
+        n_unknown_kinds,
+        unknown_kinds,
+        identity,
+    }
+}
+
+/// Rows that each rule leaves out, those of several under the first.
+async fn left_out(query: &Query<'_>) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    let [(first, holds), others @ ..] = query.rules() else { return Ok(counts) };
+    let mut rule = when(holds.clone(), lit(*first));
+    others.iter().for_each(|(name, holds)| drop(rule.when(holds.clone(), lit(*name))));
+    let by_rule =
+        query.all().clone().aggregate(vec![rule.end()?.alias("rule")], vec![count(lit(1)).alias("n_rows")])?;
+    for batch in by_rule.collect().await? {
+        let (rules, n_rows) = (cast_array(batch.column(0), &DataType::Utf8)?, batch.column(1));
+        let n_rows = n_rows.as_primitive::<Int64Type>().values();
+        let named = rules.as_string::<i32>().iter().zip(n_rows);
+        counts.extend(named.filter_map(|(rule, n_rows)| Some((rule?.to_owned(), *n_rows as u64))));
+    }
+    Ok(counts)
 }
 
 const NO_CUSTOMER: &str = "the customer is missing";
@@ -110,7 +165,12 @@ pub(crate) async fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Res
             None => has_none(query.log(), &spec.customer),
         };
         let is_known = || person.clone().is_not_null();
-        let mut reason = when(of_nobody, lit(NO_CUSTOMER));
+        // The empty rule never holds: there must be one to begin with.
+        let mut reason = when(lit(false), lit(""));
+        for (rule, holds) in query.rules() {
+            reason.when(holds.clone(), lit(*rule));
+        }
+        reason.when(of_nobody, lit(NO_CUSTOMER));
         reason.when(is_known().and(microseconds(ident(&spec.time)).is_null()), lit(NO_TIME));
         for (is_broken, reason_of_plan) in plan::violations(spec, query.log()) {
             reason.when(is_known().and(is_broken), lit(reason_of_plan));
@@ -123,7 +183,7 @@ pub(crate) async fn flawed(log: DataFrame, spec: &EventsSpec, path: &str) -> Res
     };
     let has_reason = query.log().schema().as_arrow().field_with_name(REASON).is_ok();
     let name = if has_reason { OTHER_REASON } else { REASON };
-    let log = query.log().clone();
+    let log = query.all().clone();
     log.with_column(name, reason().map_err(&failed)?)
         .and_then(|log| log.filter(ident(name).is_not_null()))
         .map_err(failed)

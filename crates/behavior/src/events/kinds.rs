@@ -37,7 +37,7 @@ const KNOWN: [(EventKind, &[&str]); 7] = [
     (EventKind::Cart, &["cart", "add_to_cart", "product_added"]),
     (EventKind::Purchase, &["purchase", "order_completed", "in_app_purchase"]),
     (EventKind::Support, &["support", "ticket", "chat", "call"]),
-    (EventKind::Other, &["other"]),
+    (EventKind::Other, &["other", "identify", "group", "alias"]),
 ];
 
 /// Names of events by kind.

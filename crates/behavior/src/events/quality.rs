@@ -2,6 +2,7 @@
 
 use crate::identity::IdentityCounts;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// How many events were read, and what became of those that are in no feature: each row is counted in one place. Events at and after `as_of` are in none of the counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -16,6 +17,9 @@ pub struct Quality {
     pub duplicates: DuplicateCounts,
     /// Rows that say too little, and were put in quarantine.
     pub quarantined: QuarantineCounts,
+    /// Rows that the job's rules left out, by the rule; they are in quarantine too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// Events that count whose kind is none that the job lists or that is known; they are of the kind `other`.
     pub n_unknown_kinds: u64,
     /// What the log calls them: the most frequent names among all its rows.
@@ -24,6 +28,13 @@ pub struct Quality {
     /// What became of cookies, where the log has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityCounts>,
+}
+
+impl Quality {
+    /// Rows in quarantine, whatever put them there.
+    pub fn n_in_quarantine(&self) -> u64 {
+        self.quarantined.sum() + self.left_out.values().sum::<u64>()
+    }
 }
 
 /// A kind that nobody knows.

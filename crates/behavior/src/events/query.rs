@@ -12,41 +12,113 @@ use crate::day::midnight;
 use crate::error::BehaviorError;
 use crate::history::Duplicates;
 use crate::identity::{self, Links};
+use crate::sql::Sql;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use datafusion::logical_expr::Case;
-use datafusion::prelude::{Expr, cast, ident, lit};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Case, ExprFunctionExt};
+use datafusion::prelude::{Expr, cast, ident, lit, not};
 use datafusion::scalar::ScalarValue;
 use shoal_domain::events::{EventKind, EventsSpec};
 use std::sync::Arc;
 
 /// Customers under another name than any column of a log has.
-const CUSTOMER: &str = "customer of the event";
+pub(super) const CUSTOMER: &str = "customer of the event";
+
+/// Where a row is among those of its message.
+const PLACE: &str = "place of the message";
 
 /// The events of a log that count, and whose they are.
 pub(crate) struct Query<'a> {
     spec: &'a EventsSpec,
     path: &'a str,
     /// Before `as_of`, all columns.
+    all: DataFrame,
+    /// Those of them that no rule leaves out.
     log: DataFrame,
+    /// Names and conditions of the rules.
+    rules: Vec<(&'a str, Expr)>,
     /// Microseconds since 1970.
     pub(crate) as_of: i64,
     /// Where cookies are stitched to customers.
     pub(crate) links: Option<Arc<Links>>,
 }
 
+/// The rows of a log that a job is about.
+pub(super) struct Rows<'a> {
+    /// Microseconds since 1970.
+    as_of: i64,
+    /// Before `as_of`.
+    all: DataFrame,
+    /// Those of them that no rule leaves out.
+    pub(super) log: DataFrame,
+    rules: Vec<(&'a str, Expr)>,
+}
+
 impl<'a> Query<'a> {
     /// Checks the columns, and finds out who is who where the log has cookies.
     pub(crate) async fn new(log: DataFrame, spec: &'a EventsSpec, path: &'a str) -> Result<Self, BehaviorError> {
-        let as_of = as_of(spec)?;
-        check_columns(&log, spec, path)?;
-        let log = decoded(log, spec).and_then(|log| before(log, spec, as_of)).map_err(query_error(path))?;
+        let Rows { as_of, all, log, rules } = Self::before(log, spec, path)?;
         let links = match &spec.anonymous {
             Some(cookie) => Some(Arc::new(identity::links(&log, spec, cookie, path).await?)),
             None => None,
         };
-        Ok(Self { spec, path, log, as_of, links })
+        Ok(Self { spec, path, all, log, rules, as_of, links })
+    }
+
+    /// Checks the columns, and finds the rows of a log that the job is about.
+    pub(super) fn before(log: DataFrame, spec: &'a EventsSpec, path: &str) -> Result<Rows<'a>, BehaviorError> {
+        let as_of = as_of(spec)?;
+        check_columns(&log, spec, path)?;
+        let all = decoded(log, spec).and_then(|log| before(log, spec, as_of)).map_err(query_error(path))?;
+        let rules = Sql::all("source.events.leave_out", &spec.leave_out);
+        let rules: Vec<_> =
+            rules.map(|rule| Ok((rule.name, rule.holds(&all)?))).collect::<Result<_, BehaviorError>>()?;
+        let log = match rules.iter().map(|(_, holds)| holds.clone()).reduce(Expr::or) {
+            Some(is_left_out) => all.clone().filter(not(is_left_out)).map_err(query_error(path))?,
+            None => all.clone(),
+        };
+        Ok(Rows { as_of, all, log, rules })
+    }
+
+    /// What the job says of its events.
+    pub(super) fn spec(&self) -> &'a EventsSpec {
+        self.spec
+    }
+
+    /// Where the log is.
+    pub(super) fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The rows that features are made of, with whose they are. Of a message that was sent twice to one customer the first row is
+    /// there, in the order of events.
+    pub(super) fn counted(&self) -> Result<DataFrame> {
+        let spec = self.spec;
+        let has_customer = match self.links.is_some() {
+            true => lit(true),
+            false => not(has_none(&self.log, &spec.customer)),
+        };
+        let log = self.log.clone().filter(has_customer)?.with_column(CUSTOMER, self.person())?;
+        let time = microseconds(ident(&spec.time));
+        let kind = self.kind();
+        let mut counts = ident(CUSTOMER).is_not_null().and(time.clone().is_not_null());
+        counts = counts.and(kind.clone().not_eq(lit(AGAINST_PLAN)));
+        let amount = spec.amount.as_ref().map(|amount| millionths(ident(amount)));
+        if let Some(amount) = &amount {
+            let is_purchase = kind.clone().eq(lit(EventKind::Purchase as i64));
+            counts = counts.and(not(is_purchase.and(amount.clone().is_null())));
+        }
+        let log = log.filter(counts)?;
+        let Some(message) = &spec.message else { return Ok(log) };
+        let hashed = |column: &Option<String>| column.as_ref().map(|column| hash(ident(column)));
+        let sequence = spec.sequence.as_ref().map(|column| whole_number(ident(column)));
+        let order = [Some(time), sequence, Some(kind), hashed(&spec.order), amount, hashed(&spec.item)];
+        let order = order.into_iter().flatten().map(|by| by.sort(true, true)).collect();
+        let place = row_number().partition_by(vec![ident(CUSTOMER), hash(ident(message))]).order_by(order).build()?;
+        let log = log.with_column(PLACE, place)?;
+        log.filter(ident(PLACE).eq(lit(1u64)).or(hash(ident(message)).is_null()))
     }
 
     /// How repetitions are known.
@@ -55,9 +127,19 @@ impl<'a> Query<'a> {
         Duplicates { by_message: self.spec.message.is_some(), within }
     }
 
-    /// Rows of the log.
+    /// Rows of the log that no rule leaves out.
     pub(crate) fn log(&self) -> &DataFrame {
         &self.log
+    }
+
+    /// All of its rows before `as_of`.
+    pub(super) fn all(&self) -> &DataFrame {
+        &self.all
+    }
+
+    /// Names and conditions of the rules that leave rows out.
+    pub(super) fn rules(&self) -> &[(&'a str, Expr)] {
+        &self.rules
     }
 
     /// What is made of the events of each customer. `state` is what journeys go through, as a number.

@@ -1,20 +1,18 @@
 //! What the aggregate has found, as a table.
 
 use super::measured::COUNTS;
-use super::rfm_cells::{SCORED, SCORES, cell, quintiles, reversed};
+use super::rfm_cells::{CELL, SCORED, SCORES, cell, quintiles, reversed};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, PrimitiveArray, StringArray, StructArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
-
-/// The column that names the cell of recency and frequency.
-const CELL: &str = "rfm_cell";
 
 /// One row a customer who has an event that counts: the id, features as float64, counts as int64.
 pub(super) struct Collected {
@@ -101,14 +99,42 @@ impl Scores {
     }
 }
 
+/// Features of the job's own, in the order of the customers.
+struct Measures(Option<RecordBatch>);
+
+impl Measures {
+    /// From batches of the customer and the measures.
+    fn new(batches: &[RecordBatch]) -> Result<Self, ArrowError> {
+        let Some(first) = batches.first() else { return Ok(Self(None)) };
+        Ok(Self(Some(concat_batches(&first.schema(), batches)?)))
+    }
+
+    /// A measure of some customers, who must be the next ones.
+    fn column(&self, name: &str, customers: &ArrayRef, first: usize) -> Result<Option<ArrayRef>, ArrowError> {
+        let Some((all, idx)) = self.0.as_ref().and_then(|all| Some((all, all.schema().index_of(name).ok()?))) else {
+            return Ok(None);
+        };
+        let n_rows = customers.len();
+        let others = || ArrowError::ComputeError("measures are of other customers than the features".to_owned());
+        if all.num_rows() < first + n_rows {
+            return Err(others());
+        }
+        let rows = all.slice(first, n_rows);
+        let is_same = not_distinct(rows.column(0), customers)?;
+        if is_same.true_count() < n_rows { Err(others()) } else { Ok(Some(Arc::clone(rows.column(idx)))) }
+    }
+}
+
 /// The wanted features, and the cells behind them if they are wanted and there are scores.
 pub(super) fn features(
     collected: &Collected,
+    measures: &[RecordBatch],
     names: &[String],
     with_cells: bool,
     path: &str,
 ) -> Result<DataFrame, BehaviorError> {
     let failed = |error: ArrowError| query_error(path)(error.into());
+    let measures = Measures::new(measures).map_err(failed)?;
     let has_scores = names.iter().any(|name| SCORES.contains(&name.as_str()));
     let scores = has_scores.then(|| Scores::of(collected));
     let mut fields = vec![collected.id.clone()];
@@ -124,8 +150,9 @@ pub(super) fn features(
         let mut columns = vec![Arc::clone(batch.column(0))];
         for name in names {
             let score = scores.as_ref().and_then(|scores| scores.column(name, first, n_rows));
-            columns.push(match score {
-                Some(score) => score,
+            let measure = measures.column(name, batch.column(0), first).map_err(failed)?;
+            columns.push(match score.or(measure) {
+                Some(column) => column,
                 None => Arc::clone(batch.column_by_name(name).expect("its family was measured")),
             });
         }

@@ -1,6 +1,6 @@
 //! Which features a job wants, and what they need.
 
-use super::rfm_cells;
+use super::{measures, rfm_cells};
 use crate::error::BehaviorError;
 use crate::measures::{FAMILIES, Family, Need};
 use shoal_domain::events::EventsSpec;
@@ -26,10 +26,16 @@ pub(super) fn names(spec: &EventsSpec, listed: Option<&[String]>) -> Result<Vec<
     if spec.amount.is_some() {
         known.extend(rfm_cells::SCORES);
     }
+    for measure in measures::of_job(spec) {
+        if is_feature(measure.name) || measure.name == rfm_cells::CELL || *measure.name == spec.customer {
+            return Err(measure.wrong("is the name of another column of the features"));
+        }
+        known.push(measure.name);
+    }
     let Some(listed) = listed else {
         return Ok(known.into_iter().map(str::to_owned).collect());
     };
-    for feature in listed {
+    for feature in listed.iter().filter(|feature| measures::category(spec, feature).is_none()) {
         if !known.contains(&feature.as_str()) {
             let needs =
                 FAMILIES.iter().find(|family| family.names.contains(&feature.as_str())).map(|family| family.need);

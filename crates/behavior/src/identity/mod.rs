@@ -6,9 +6,11 @@
 //! says that cookies make them one. Everything follows from who was seen with which cookie before `as_of`, in no order, so leaving one
 //! observation out undoes what it had joined.
 
+mod evidence;
 mod links;
 mod plan;
 mod union_find;
 
+pub use evidence::{Evidence, IdKind, evidence};
 pub use links::{Cookie, IdentityCounts, Links, Rules, Seen, Span};
-pub(crate) use plan::{links, person};
+pub(crate) use plan::{evidence_in, links, person};

@@ -1,6 +1,6 @@
 //! The queries that find out who is who, and the function that says so of each event.
 
-use super::{Links, Rules, Seen};
+use super::{Evidence, Links, Rules, Seen, evidence};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::events::microseconds;
@@ -25,6 +25,30 @@ pub(crate) async fn links(
     cookie: &str,
     path: &str,
 ) -> Result<Links, BehaviorError> {
+    let mut links = Links::new(seen(log, spec, cookie, path).await?, &rules(spec));
+    tell_apart(&mut links, log, spec, cookie).await.map_err(query_error(path))?;
+    Ok(links)
+}
+
+/// Why who is taken for whom in the rows of a log.
+pub(crate) async fn evidence_in(
+    log: &DataFrame,
+    spec: &EventsSpec,
+    cookie: &str,
+    path: &str,
+) -> Result<Vec<Evidence>, BehaviorError> {
+    let (seen, rules) = (seen(log, spec, cookie, path).await?, rules(spec));
+    let links = Links::new(seen.clone(), &rules);
+    Ok(evidence(&seen, &links, &rules))
+}
+
+fn rules(spec: &EventsSpec) -> Rules {
+    let apart = spec.identity.apart.iter().map(|it| (it.customer.clone(), it.anonymous.clone())).collect();
+    Rules { merge_up_to: spec.identity.merge_customers_up_to, apart }
+}
+
+/// Who was seen with which cookie.
+async fn seen(log: &DataFrame, spec: &EventsSpec, cookie: &str, path: &str) -> Result<Vec<Seen>, BehaviorError> {
     let failed = query_error(path);
     let is_timed = microseconds(ident(&spec.time)).is_not_null();
     let pairs = vec![name(&spec.customer).alias("customer"), name(cookie).alias("cookie"), is_timed.alias("is_timed")];
@@ -53,10 +77,7 @@ pub(crate) async fn links(
             });
         }
     }
-    let apart = spec.identity.apart.iter().map(|it| (it.customer.clone(), it.anonymous.clone())).collect();
-    let mut links = Links::new(all, &Rules { merge_up_to: spec.identity.merge_customers_up_to, apart });
-    tell_apart(&mut links, log, spec, cookie).await.map_err(failed)?;
-    Ok(links)
+    Ok(all)
 }
 
 /// Looks at the events of shared cookies, which are few.

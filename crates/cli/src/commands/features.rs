@@ -4,11 +4,12 @@ use crate::args::{FeaturesArguments, Format};
 use crate::environment::read_options;
 use crate::features_table::{self, FeaturesReport};
 use crate::labels_file::label_writer;
+use crate::log_quality::IDENTITIES;
 use crate::output::OutFolder;
 use crate::progress::ProgressLine;
 use crate::say::say;
 use crate::{job_file, log_quality};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use shoal_behavior::FeatureSource;
 use std::time::Instant;
@@ -20,6 +21,9 @@ pub(crate) async fn features(arguments: &FeaturesArguments) -> Result<()> {
     let started = Instant::now();
     let spec = job_file::read_source(&arguments.job)?;
     let options = read_options(arguments.memory);
+    if arguments.explain {
+        return say(&shoal_behavior::explain(&spec, &options).await?);
+    }
     let line = ProgressLine::new();
     line.begin("features", None);
     let source = FeatureSource::open(&spec, &options).await?;
@@ -29,6 +33,15 @@ pub(crate) async fn features(arguments: &FeaturesArguments) -> Result<()> {
     let mut written = vec![FEATURES];
     line.begin("quality", None);
     written.extend(log_quality::write(source.quality(), &spec, &options, &mut out).await?);
+    if arguments.identities {
+        line.begin("identities", None);
+        let events = spec.events.as_ref().context("--identities: only sources of events have identities")?;
+        let identities = shoal_behavior::identities(&spec, events, &options).await?;
+        let mut writer = label_writer(out.file(IDENTITIES)?, identities.schema())?;
+        writer.write(&identities).map_err(|error| out.write_error(IDENTITIES, error))?;
+        out.finish(writer.into_inner().map_err(|error| out.write_error(IDENTITIES, error))?)?;
+        written.push(IDENTITIES);
+    }
     log_quality::remove_stale(&arguments.out, &written)?;
     out.commit()?;
     line.finish();

@@ -3,7 +3,7 @@
 use super::WireError;
 use super::job::known;
 use crate::proto;
-use shoal_domain::events::{Apart, EngagementSpec, EventKind, EventsSpec, IdentitySpec};
+use shoal_domain::events::{AffinitySpec, Apart, EngagementSpec, EventKind, EventsSpec, IdentitySpec};
 use std::collections::BTreeMap;
 
 impl From<&EventsSpec> for proto::Events {
@@ -40,6 +40,12 @@ impl From<&EventsSpec> for proto::Events {
             sequence: events.sequence.clone(),
             plan: events.plan.iter().map(planned).collect(),
             identity: Some((&events.identity).into()),
+            leave_out: sql_columns(&events.leave_out),
+            measures: sql_columns(&events.measures),
+            affinity: events
+                .affinity
+                .as_ref()
+                .map(|it| proto::Affinity { column: it.column.clone(), top: Some(it.top as u64) }),
         }
     }
 }
@@ -79,8 +85,27 @@ impl TryFrom<proto::Events> for EventsSpec {
             sequence: events.sequence,
             plan: events.plan.into_iter().map(|planned| (planned.name, planned.columns)).collect(),
             identity: events.identity.map(IdentitySpec::from).unwrap_or_default(),
+            leave_out: by_name(events.leave_out),
+            measures: by_name(events.measures),
+            affinity: events.affinity.map(AffinitySpec::from),
         })
     }
+}
+
+impl From<proto::Affinity> for AffinitySpec {
+    fn from(affinity: proto::Affinity) -> Self {
+        let top = affinity.top.map_or(Self::DEFAULT_TOP, |top| usize::try_from(top).unwrap_or(usize::MAX));
+        Self { column: affinity.column, top }
+    }
+}
+
+/// Names and their SQL, in the order of the names.
+pub(super) fn sql_columns(columns: &BTreeMap<String, String>) -> Vec<proto::SqlColumn> {
+    columns.iter().map(|(name, sql)| proto::SqlColumn { name: name.clone(), sql: sql.clone() }).collect()
+}
+
+pub(super) fn by_name(columns: Vec<proto::SqlColumn>) -> BTreeMap<String, String> {
+    columns.into_iter().map(|column| (column.name, column.sql)).collect()
 }
 
 impl From<&IdentitySpec> for proto::Identity {

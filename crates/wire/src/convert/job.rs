@@ -1,5 +1,6 @@
 //! The job file as messages.
 
+use super::events::{by_name, sql_columns};
 use super::{WireError, required};
 use crate::proto;
 use shoal_clustering::PassRecord;
@@ -56,6 +57,8 @@ impl From<&SourceSpec> for proto::Source {
                 as_of: purchases.as_of,
             }),
             events: source.events.as_ref().map(proto::Events::from),
+            columns: sql_columns(&source.columns),
+            derive: sql_columns(&source.derive),
         }
     }
 }
@@ -84,6 +87,8 @@ impl TryFrom<proto::Source> for SourceSpec {
                 as_of: purchases.as_of,
             }),
             events: source.events.map(EventsSpec::try_from).transpose()?,
+            columns: by_name(source.columns),
+            derive: by_name(source.derive),
         })
     }
 }

@@ -29,6 +29,20 @@ pub struct Source {
     pub purchases: ::core::option::Option<Purchases>,
     #[prost(message, optional, tag = "7")]
     pub events: ::core::option::Option<Events>,
+    /// Columns computed from those of a row.
+    #[prost(message, repeated, tag = "8")]
+    pub columns: ::prost::alloc::vec::Vec<SqlColumn>,
+    /// Features computed from those of a customer.
+    #[prost(message, repeated, tag = "9")]
+    pub derive: ::prost::alloc::vec::Vec<SqlColumn>,
+}
+/// A name, and the SQL expression that it stands for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SqlColumn {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub sql: ::prost::alloc::string::String,
 }
 /// An event log; see the job file's schema for what each field means.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -76,6 +90,24 @@ pub struct Events {
     /// The tracking plan; none takes every event.
     #[prost(message, repeated, tag = "19")]
     pub plan: ::prost::alloc::vec::Vec<PlannedEvent>,
+    /// Rules by name, each a condition of the rows that it puts in quarantine.
+    #[prost(message, repeated, tag = "20")]
+    pub leave_out: ::prost::alloc::vec::Vec<SqlColumn>,
+    /// Features of the job's own: SQL aggregates of the events of a customer.
+    #[prost(message, repeated, tag = "21")]
+    pub measures: ::prost::alloc::vec::Vec<SqlColumn>,
+    #[prost(message, optional, tag = "22")]
+    pub affinity: ::core::option::Option<Affinity>,
+}
+/// What customers are drawn to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Affinity {
+    /// A column with few values.
+    #[prost(string, tag = "1")]
+    pub column: ::prost::alloc::string::String,
+    /// So many of them become features; 8 when absent.
+    #[prost(uint64, optional, tag = "2")]
+    pub top: ::core::option::Option<u64>,
 }
 /// An event of a tracking plan.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
