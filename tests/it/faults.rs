@@ -147,7 +147,7 @@ fn etcd_stands_still_for_longer_than_the_lease() {
     let etcd = Etcd::start();
     let fleet = Fleet::start_with_standby(etcd.url(), 2);
     // Long enough to be under way still when the leader gives up.
-    let disturbed = Disturbed::start_until_checkpoint_of(&fleet, 12);
+    let disturbed = Disturbed::start_until_checkpoint_of(&fleet, 48);
     etcd.stand_still();
     fleet.coordinator.logs("this coordinator leads no more");
     etcd.go_on();

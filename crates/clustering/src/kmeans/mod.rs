@@ -4,6 +4,7 @@
 //! says whether to go on. [`fit`] drives all restarts of a job over the same passes, so that a restart costs arithmetic
 //! but no extra trip to the rows; one that has converged drops out.
 
+mod candidates;
 mod fit;
 mod lloyd;
 mod mini_batch;

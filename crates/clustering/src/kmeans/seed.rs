@@ -4,9 +4,9 @@
 //! random number, and the first to arrive are chosen. A race needs one pass, merges by taking the earlier rows, and does
 //! not depend on where rows are.
 
+use super::candidates::{greedy_plus_plus, means_of_candidates};
 use super::size::sets_per_question;
 use crate::answers::PickedRow;
-use crate::cpu::nearer_squares;
 use crate::error::ClusteringError;
 use crate::observer::{Event, Observer, emit};
 use crate::questions::{Draw, Shard};
@@ -102,8 +102,8 @@ impl Seeding<'_> {
     }
 
     /// k-means|| (Bahmani, Moseley, Vattani, Kumar & Vassilvitskii 2012): a few rounds draw 2k candidates each in the
-    /// manner of k-means++, every candidate is weighted by the rows that are nearest to it, and weighted k-means++ picks
-    /// the centroids among them. Where the paper flips a coin for each row, and so draws about 2k, a race draws exactly 2k.
+    /// manner of k-means++, every candidate is weighted by the rows that are nearest to it, and weighted k-means++ and one
+    /// step of Lloyd's algorithm make the centroids of them. Where the paper flips a coin for each row, and so draws about 2k, a race draws exactly 2k.
     fn parallel(&mut self, starts: &[u64]) -> Result<Vec<Centroids>, ClusteringError> {
         let mut candidates: Vec<Vec<PickedRow>> = vec![Vec::new(); starts.len()];
         self.draw_more(starts, &mut candidates, 0, 1)?;
@@ -119,7 +119,8 @@ impl Seeding<'_> {
         for ((set, weights), start) in sets.iter().zip(weights).zip(starts) {
             let weights: Vec<f64> = weights.into_iter().map(|weight| weight as f64).collect();
             let stream = (self.stream)(*start, PARALLEL_ROUNDS + 1);
-            seeded.push(greedy_plus_plus(set, &weights, self.n_clusters, stream, self.observer)?);
+            let chosen = greedy_plus_plus(set, &weights, self.n_clusters, stream, self.observer)?;
+            seeded.push(means_of_candidates(set, &weights, &chosen)?);
         }
         Ok(seeded)
     }
@@ -171,55 +172,4 @@ fn centroids_of(rows: &[PickedRow]) -> Result<Centroids, ClusteringError> {
         return Err(ClusteringError::NoWeight);
     }
     Ok(Centroids::from_rows(rows.iter().map(|row| row.values.as_slice()))?)
-}
-
-/// Weighted greedy k-means++ among candidates in memory: of `2 + ln k` draws the one that lowers the inertia most is
-/// taken (Arthur & Vassilvitskii 2007, section 6; as many draws as in scikit-learn).
-fn greedy_plus_plus(
-    candidates: &Centroids,
-    weights: &[f64],
-    n_clusters: usize,
-    stream: RandomStream,
-    observer: &mut dyn Observer,
-) -> Result<Centroids, ClusteringError> {
-    let n_candidates = candidates.n_clusters();
-    let n_trials = 2 + libm::log(n_clusters as f64) as usize;
-    let mut nearest = vec![f64::INFINITY; n_candidates];
-    let mut chosen: Vec<usize> = Vec::with_capacity(n_clusters);
-    for round in 0..n_clusters {
-        // Weight alone decides the first draw; later on a candidate's weight counts times its squared distance.
-        let chance = |idx: usize| if round == 0 { weights[idx] } else { weights[idx] * nearest[idx] };
-        let arrival = |idx: usize| stream.arrival((round * n_candidates + idx) as u64, chance(idx));
-        let mut arrivals: Vec<(f64, usize)> = (0..n_candidates).map(|idx| (arrival(idx), idx)).collect();
-        arrivals.retain(|(arrival, _)| arrival.is_finite());
-        keep_first(&mut arrivals, if round == 0 { 1 } else { n_trials });
-        let mut best: Option<(f64, usize, Vec<f64>)> = None;
-        let trials: Vec<usize> = arrivals.into_iter().map(|(_, trial)| trial).collect();
-        let of_trials = nearer_squares(candidates, &nearest, &trials);
-        for (trial, squares) in trials.into_iter().zip(of_trials) {
-            let inertia: f64 = squares.iter().zip(weights).map(|(square, weight)| square * weight).sum();
-            if best.as_ref().is_none_or(|(lowest, ..)| inertia < *lowest) {
-                best = Some((inertia, trial, squares));
-            }
-        }
-        let Some((_, trial, squares)) = best else {
-            break;
-        };
-        chosen.push(trial);
-        nearest = squares;
-        emit(observer, Event::Seeding)?;
-    }
-    let last = *chosen.last().ok_or(ClusteringError::NoWeight)?;
-    chosen.resize(n_clusters, last);
-    Ok(Centroids::from_rows(chosen.into_iter().map(|idx| candidates.row(idx)))?)
-}
-
-/// Keeps the first `n` in order of arrival; the lower number is first on ties.
-fn keep_first(arrivals: &mut Vec<(f64, usize)>, n: usize) {
-    let in_order = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-    if n < arrivals.len() {
-        arrivals.select_nth_unstable_by(n, in_order);
-        arrivals.truncate(n);
-    }
-    arrivals.sort_unstable_by(in_order);
 }
