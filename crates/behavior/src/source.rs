@@ -75,10 +75,10 @@ impl FeatureSource {
         let mut quality = None;
         let (table, features, csv_columns) = match (&spec.events, &spec.purchases, &spec.features) {
             (Some(events), ..) => {
-                let listed = derived::needed(spec)?;
+                let listed = derived::needed(spec, events)?;
                 let files = open_files(spec, options, SessionConfig::new()).await?;
                 let columns = files.csv_columns();
-                let found = events::features(files.table, events, listed.as_deref(), &spec.path).await;
+                let found = events::features(files.table, events, listed.as_ref(), &spec.path).await;
                 let found = found.map_err(|error| in_terms_of_csv(error, &columns))?;
                 quality = Some(found.quality);
                 (found.table, found.names, Vec::new())
@@ -151,8 +151,8 @@ pub async fn explain(spec: &SourceSpec, options: &ReadOptions) -> Result<String,
     let files = open_files(spec, options, SessionConfig::new()).await?;
     let table = match (&spec.events, &spec.purchases) {
         (Some(events), _) => {
-            let listed = derived::needed(spec)?;
-            return events::explained(files.table, events, listed.as_deref(), &spec.path).await;
+            let listed = derived::needed(spec, events)?;
+            return events::explained(files.table, events, listed.as_ref(), &spec.path).await;
         }
         (None, Some(purchases)) => rfm::by_customer(files.table, purchases, &spec.path)?.0,
         (None, None) => ready_features(files, spec).await?,
@@ -264,6 +264,7 @@ async fn open_files(
     config.options_mut().execution.sort_spill_reservation_bytes = SORT_RESERVE;
     // Ids keep their type: text stays text instead of becoming a view.
     config.options_mut().execution.parquet.schema_force_view_types = false;
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     // A folder in a folder is part of it.
     config.options_mut().execution.listing_table_ignore_subdirectory = false;
     // A column whose minimum is its maximum would be taken for a constant, although statistics do not count NaN.

@@ -5,13 +5,14 @@
 
 use crate::error::BehaviorError;
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::functions::math::expr_fn::isnan;
+use datafusion::functions_aggregate::expr_fn::{count, max, min, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{ExprSchemable, Volatility};
-use datafusion::prelude::{Expr, cast};
+use datafusion::logical_expr::{ExprSchemable, Volatility, when};
+use datafusion::prelude::{Expr, cast, lit, not, try_cast};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, visit_expressions};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -69,14 +70,19 @@ impl<'a> Sql<'a> {
         let failed = |error: DataFusionError| self.wrong(first_line(&error));
         let mut refused = None;
         let mut n_aggregates = 0;
+        let mut bare = None;
         expression
             .apply(|part| {
                 if let Expr::AggregateFunction(aggregate) = part {
                     n_aggregates += 1;
                     let name = aggregate.func.name();
                     refused = refused.take().or((!AGGREGATES.contains(&name)).then(|| name.to_owned()));
+                    return Ok(TreeNodeRecursion::Jump);
                 }
-                Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+                if let Expr::Column(column) = part {
+                    bare = Some(column.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
             })
             .map_err(failed)?;
         if let Some(name) = refused {
@@ -85,8 +91,12 @@ impl<'a> Sql<'a> {
         if n_aggregates == 0 {
             return Err(self.wrong(format!("must be an aggregate of a customer's events: {}", AGGREGATES.join(", "))));
         }
+        if let Some(column) = bare {
+            return Err(self.wrong(format!("column `{column}` must be within an aggregate")));
+        }
         let schema = table.schema();
-        let exact = expression.transform_up(|part| exact(part, schema)).map_err(failed)?.data;
+        // Without aggregates in aggregates, which the engine refuses, each is rewritten by itself.
+        let exact = expression.transform_down(|part| exact(part, schema).map(jumping)).map_err(failed)?.data;
         let data_type = self.type_of(&exact, table)?;
         match data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null) {
             true => Ok(cast(exact, DataType::Float64)),
@@ -103,7 +113,11 @@ impl<'a> Sql<'a> {
         let is_fixed = |part: &Expr| {
             Ok(match part {
                 Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
-                Expr::WindowFunction(_) | Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => false,
+                Expr::WindowFunction(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_) => false,
                 _ => true,
             })
         };
@@ -121,7 +135,7 @@ impl<'a> Sql<'a> {
         let mut columns = BTreeSet::new();
         let _: ControlFlow<()> = visit_expressions(&parsed, |part| {
             if let SqlExpr::Identifier(Ident { value, quote_style, .. }) = part {
-                columns.insert(if quote_style.is_some() { value.clone() } else { value.to_lowercase() });
+                columns.insert(if quote_style.is_some() { value.clone() } else { value.to_ascii_lowercase() });
             }
             ControlFlow::Continue(())
         });
@@ -129,21 +143,37 @@ impl<'a> Sql<'a> {
     }
 }
 
-/// Sums and means of fractions, as those of decimals.
+/// Sums and means as those of decimals, and the least and the greatest without what is no number: neither depends on the order of
+/// rows then. What a type is, the engine decides later, so all sums are of decimals.
 fn exact(part: Expr, schema: &datafusion::common::DFSchema) -> Result<Transformed<Expr>> {
     let Expr::AggregateFunction(AggregateFunction { func, params }) = &part else { return Ok(Transformed::no(part)) };
-    let (name, [argument]) = (func.name(), params.args.as_slice()) else { return Ok(Transformed::no(part)) };
-    if !matches!(name, "sum" | "avg") || !argument.get_type(schema)?.is_floating() && name == "sum" {
+    let (name @ ("sum" | "avg" | "min" | "max"), [argument]) = (func.name(), params.args.as_slice()) else {
+        return Ok(Transformed::no(part));
+    };
+    let is_extreme = matches!(name, "min" | "max");
+    if is_extreme && !argument.get_type(schema)?.is_numeric() {
         return Ok(Transformed::no(part));
     }
     if params.distinct || params.filter.is_some() || !params.order_by.is_empty() {
         return datafusion::common::plan_err!("{name} cannot have DISTINCT, FILTER or ORDER BY; use CASE within it");
     }
-    let total = cast(sum(cast(argument.clone(), DECIMAL)), DataType::Float64);
+    // NaN and infinity are no decimals, and count as missing.
+    let decimal = || try_cast(argument.clone(), DECIMAL);
+    let number = || cast(argument.clone(), DataType::Float64);
+    let without_nan = || when(not(isnan(number())), number() + lit(0.0)).end();
+    let total = || cast(sum(decimal()), DataType::Float64);
     Ok(Transformed::yes(match name {
-        "sum" => total,
-        _ => total / cast(count(argument.clone()), DataType::Float64),
+        "sum" => total(),
+        "avg" => total() / cast(count(decimal()), DataType::Float64),
+        "min" => min(without_nan()?),
+        _ => max(without_nan()?),
     }))
+}
+
+/// What was rewritten is not looked into again.
+fn jumping(part: Transformed<Expr>) -> Transformed<Expr> {
+    let tnr = if part.transformed { TreeNodeRecursion::Jump } else { part.tnr };
+    Transformed { tnr, ..part }
 }
 
 /// What the engine says, without what it suggests to its developers.

@@ -80,7 +80,7 @@ pub(crate) struct FeaturesArguments {
     /// Also writes identities.parquet: whose each cookie is, and how sure that is.
     #[arg(long)]
     pub(crate) identities: bool,
-    /// Prints how the query engine would go about it, the last step first, and writes nothing.
+    /// Prints how the query engine would bring customers together, the last step first, and writes nothing.
     #[arg(long)]
     pub(crate) explain: bool,
     /// What is printed.

@@ -145,6 +145,9 @@ impl EventsSpec {
                 "cannot be given with `measures` or `affinity`, which would see what it removes",
             );
         }
+        if self.affinity.as_ref().is_some_and(|affinity| affinity.top == 0) {
+            return wrong("source.events.affinity.top", "must be at least 1");
+        }
         let mut values: Vec<&String> = self.kinds.values().flatten().collect();
         values.sort();
         if values.windows(2).any(|pair| pair[0] == pair[1]) {

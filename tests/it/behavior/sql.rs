@@ -89,13 +89,16 @@ fn measures_are_the_same_in_any_order_of_rows() -> Result<()> {
     let chance = RandomStream { seed: 3, stream: 0 };
     let rows: Vec<String> = (0..3_000u64)
         .map(|row| {
-            let (customer, amount) = (row % 7, chance.uniform(row) * 10f64.powi((row % 9) as i32));
-            format!("c{customer},2025-01-01T10:00:00Z,purchase,{amount:.4},,m{}", row / 2)
+            let customer = row % 7;
+            let message = row / 14 * 7 + customer;
+            let amount = chance.uniform(message) * 10f64.powi((message % 9) as i32);
+            // The two rows of a message differ in the device alone.
+            format!("c{customer},2025-01-01T10:00:00Z,purchase,{amount:.4},,m{message},{}", row % 11)
         })
         .collect();
     let found = |rows: &mut dyn Iterator<Item = &String>, n_files: usize| -> Result<Features> {
         let folder = tempfile::tempdir()?;
-        let mut texts = vec!["customer,time,kind,amount,item,message\n".to_owned(); n_files];
+        let mut texts = vec!["customer,time,kind,amount,item,message,device\n".to_owned(); n_files];
         for (idx, row) in rows.enumerate() {
             writeln!(texts[idx % n_files], "{row}")?;
         }
@@ -106,13 +109,16 @@ fn measures_are_the_same_in_any_order_of_rows() -> Result<()> {
             ("total", "sum(cast(amount as double))"),
             ("root", "avg(sqrt(cast(amount as double)))"),
             ("middle", "median(cast(amount as double))"),
+            ("mixed", "sum(case when device = '3' then 0 else cast(amount as double) / 3 end)"),
+            ("least", "min(case when device = '5' then cast('NaN' as double) else cast(amount as double) end)"),
+            ("last_device", "max(cast(device as bigint))"),
         ]);
         let spec = EventsSpec { order: None, message: Some("message".to_owned()), measures, ..events("2025-02-01") };
         Features::of(&source(folder.path(), spec))
     };
     let forwards = found(&mut rows.iter(), 1)?;
     assert_eq!(forwards, found(&mut rows.iter().rev(), 5)?);
-    // Every message has two customers, so none is told twice; sums of the engine's own and of SQL are of the same millionths.
+    // Sums of the engine's own and of SQL are of the same millionths, and of the same rows.
     assert_eq!(forwards.column("total"), forwards.column("monetary"));
     Ok(())
 }
@@ -138,6 +144,8 @@ fn sql_that_cannot_be_used_is_named() -> Result<()> {
     check(measure("x", r#"first_value("userId")"#), &["`first_value` is none of count, sum"]);
     check(measure("x", r#""messageId""#), &["must be an aggregate"]);
     check(measure("x", r#"max("messageId")"#), &["must be a number", "text"]);
+    check(measure("x", r#"count(*) + "sentAt""#), &["x", "`sentAt` must be within an aggregate"]);
+    check(with(&|events| events.leave_out = named(&[("all", "true")])), &["none of 8 rows", "all"]);
     check(measure("recency", "count(*)"), &["source.events.measures.recency", "another column"]);
     check(with(&|events| events.leave_out = named(&[("r", "1 + 1")])), &["source.events.leave_out.r", "true or false"]);
     check(with(&|events| events.leave_out = named(&[("r", "count(*) > 1")])), &["leave_out.r", "one row"]);
@@ -195,6 +203,9 @@ fn affinities_are_shares_of_the_events_with_a_category() -> Result<()> {
     assert!(!found.columns.contains_key("affinity_belts"));
     let listed = SourceSpec { features: Some(vec!["affinity_belts".to_owned()]), ..source(&path, spec) };
     assert_eq!(Features::of(&listed)?.column("affinity_belts"), [Some(0.0), Some(0.5), None]);
+    let misspelt = SourceSpec { features: Some(vec!["affinity_bels".to_owned()]), ..listed };
+    let error = Features::of(&misspelt).map(|_| ()).expect_err("there is no such category").to_string();
+    assert!(error.contains("source.features.affinity_bels") && error.contains("no event"), "{error}");
     Ok(())
 }
 
@@ -225,6 +236,10 @@ fn features_may_be_computed_from_features() -> Result<()> {
         let error = found.map(|_| ()).expect_err("it is refused").to_string();
         words.iter().for_each(|word| assert!(error.contains(word), "`{error}` should say `{word}`"));
     };
+    let champions = named(&[("champion", "rfm_cell = 'champions'")]);
+    let features = Some(vec!["champion".to_owned()]);
+    let found = Features::of(&SourceSpec { derive: champions, features, ..source(&path, spec.clone()) })?;
+    assert_eq!((found.columns.len(), found.cells.len()), (1, 0));
     check("recency", "1", &["source.derive.recency", "another column"]);
     check("x", "recncy + 1", &["source.derive.x", "recncy"]);
     check("x", "rfm_cell", &["source.derive.x", "must be a number"]);

@@ -25,6 +25,14 @@ use futures::TryStreamExt;
 use shoal_domain::events::{EventKind, EventsSpec};
 use std::collections::BTreeMap;
 
+/// The features that a job lists, and what those that it derives are derived from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Needed {
+    pub(crate) names: Vec<String>,
+    /// Whether the names of cells are needed.
+    pub(crate) cells: bool,
+}
+
 /// Features that were made of events.
 pub(crate) struct Features {
     pub(crate) table: DataFrame,
@@ -33,15 +41,15 @@ pub(crate) struct Features {
     pub(crate) quality: Quality,
 }
 
-/// One row a customer, ascending by id: id, the features, and the cell of recency and frequency where nothing is listed. Held in memory.
+/// One row a customer, ascending by id: id, the features, and the cell of recency and frequency where nothing is listed or it is needed. Held in memory.
 pub(crate) async fn features(
     log: DataFrame,
     spec: &EventsSpec,
-    listed: Option<&[String]>,
+    listed: Option<&Needed>,
     path: &str,
 ) -> Result<Features, BehaviorError> {
     let failed = query_error(path);
-    let mut names = wanted::names(spec, listed)?;
+    let mut names = wanted::names(spec, listed.map(|needed| needed.names.as_slice()))?;
     if wanted::is_feature(&spec.customer) {
         let (field, column) = ("source.events.customer", spec.customer.clone());
         let (actual, wanted) = ("called like a feature".to_owned(), "another name");
@@ -64,7 +72,7 @@ pub(crate) async fn features(
         quality.unknown_kinds = unknown_kinds(query.log(), spec).await.map_err(&failed)?;
     }
     let measures = measures::values(&query, &names).await?;
-    let table = table::features(&collected, &measures, &names, listed.is_none(), path)?;
+    let table = table::features(&collected, &measures, &names, listed.is_none_or(|needed| needed.cells), path)?;
     Ok(Features { table, names, quality })
 }
 
@@ -80,10 +88,10 @@ async fn measured(query: &Query<'_>, names: &[String]) -> Result<Customers, Beha
 pub(crate) async fn explained(
     log: DataFrame,
     spec: &EventsSpec,
-    listed: Option<&[String]>,
+    listed: Option<&Needed>,
     path: &str,
 ) -> Result<String, BehaviorError> {
-    let names = wanted::names(spec, listed)?;
+    let names = wanted::names(spec, listed.map(|needed| needed.names.as_slice()))?;
     let query = Query::new(log, spec, path).await?;
     Ok(measured(&query, &names).await?.explained())
 }

@@ -5,7 +5,7 @@ use crate::columns::query_error;
 use crate::error::BehaviorError;
 use crate::sql::Sql;
 use arrow::array::AsArray;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
@@ -14,13 +14,20 @@ use datafusion::logical_expr::utils::find_aggregate_exprs;
 use datafusion::logical_expr::when;
 use datafusion::prelude::{Expr, cast, ident, lit, not};
 use shoal_domain::events::EventsSpec;
+use std::collections::BTreeSet;
 
 /// What the names of affinities begin with; the category follows.
-const AFFINITY: &str = "affinity_";
+pub(super) const AFFINITY: &str = "affinity_";
 
 /// The measures of a job.
 pub(super) fn of_job(spec: &EventsSpec) -> impl Iterator<Item = Sql<'_>> {
     Sql::all("source.events.measures", &spec.measures)
+}
+
+/// The columns that they read, as far as their SQL can be read.
+pub(super) fn columns(spec: &EventsSpec) -> BTreeSet<String> {
+    let in_sql = of_job(spec).filter_map(|measure| measure.columns().ok()).flatten();
+    in_sql.chain(spec.affinity.iter().map(|affinity| affinity.column.clone())).collect()
 }
 
 /// The category of an affinity, where the job has some.
@@ -75,7 +82,19 @@ pub(super) async fn values(query: &Query<'_>, names: &[String]) -> Result<Vec<Re
         .and_then(|aggregated| aggregated.select(columns))
         .and_then(|measured| measured.sort(vec![ident(CUSTOMER).sort(true, true)]))
         .map_err(&failed)?;
-    by_customer.collect().await.map_err(failed)
+    let values = by_customer.collect().await.map_err(failed)?;
+    for name in names.iter().filter(|name| category(spec, name).is_some()) {
+        let column = |batch: &RecordBatch| batch.column_by_name(name).cloned();
+        let is_there = values
+            .iter()
+            .filter_map(column)
+            .any(|shares| shares.as_primitive::<Float64Type>().iter().flatten().any(|share| share > 0.0));
+        if !is_there {
+            let (field, name, reason) = ("source.features", name.clone(), "no event has this category".to_owned());
+            return Err(BehaviorError::Sql { field, name, reason });
+        }
+    }
+    Ok(values)
 }
 
 /// The share of a customer's events with a category that have this one; null without any.

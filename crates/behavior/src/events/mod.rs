@@ -23,8 +23,10 @@ mod wanted;
 
 pub(crate) use collect::PerCustomer;
 pub(crate) use customers::Customers;
-pub(crate) use features::{explained, features, flawed};
+pub(crate) use features::{Needed, explained, features, flawed};
 pub(crate) use functions::{microseconds, recode_states};
 pub(crate) use identities::identities;
 pub use quality::{DuplicateCounts, Quality, QuarantineCounts, UnknownKind};
 pub(crate) use query::Query;
+pub(crate) use rfm_cells::CELL;
+pub(crate) use wanted::is_feature_of;

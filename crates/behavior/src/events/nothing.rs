@@ -20,7 +20,7 @@ pub(super) async fn nothing_counts(log: DataFrame, spec: &EventsSpec, path: &str
     if n_visitor_events > 0 {
         return BehaviorError::OnlyVisitors { n_rows: n_visitor_events };
     }
-    let told = match quality.quarantined.sum() {
+    let told = match quality.n_in_quarantine() {
         0 => range(log, spec).await,
         n_rows => example(log, spec, path, n_rows).await,
     };

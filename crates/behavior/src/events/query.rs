@@ -3,10 +3,10 @@
 use super::check::check_columns;
 use super::collect::PerCustomer;
 use super::customers::Customers;
-use super::functions::{AGAINST_PLAN, hash, kind, microseconds, millionths, whole_number};
+use super::functions::{AGAINST_PLAN, UNKNOWN_KIND, hash, kind, microseconds, millionths, whole_number};
 use super::kinds::Kinds;
-use super::plan;
 use super::rows::Columns;
+use super::{measures, plan};
 use crate::columns::{kind_of, query_error};
 use crate::day::midnight;
 use crate::error::BehaviorError;
@@ -16,8 +16,9 @@ use crate::sql::Sql;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Case, ExprFunctionExt};
+use datafusion::logical_expr::{Case, ExprFunctionExt, when};
 use datafusion::prelude::{Expr, cast, ident, lit, not};
 use datafusion::scalar::ScalarValue;
 use shoal_domain::events::{EventKind, EventsSpec};
@@ -112,10 +113,17 @@ impl<'a> Query<'a> {
         }
         let log = log.filter(counts)?;
         let Some(message) = &spec.message else { return Ok(log) };
-        let hashed = |column: &Option<String>| column.as_ref().map(|column| hash(ident(column)));
-        let sequence = spec.sequence.as_ref().map(|column| whole_number(ident(column)));
-        let order = [Some(time), sequence, Some(kind), hashed(&spec.order), amount, hashed(&spec.item)];
-        let order = order.into_iter().flatten().map(|by| by.sort(true, true)).collect();
+        // The order of events, in which nothing is 0 and an unknown kind is another one.
+        let or_zero = |value: Expr| coalesce(vec![value, lit(0i64)]);
+        let hashed = |column: &Option<String>| column.as_ref().map(|column| or_zero(hash(ident(column))));
+        let sequence = spec.sequence.as_ref().map(|column| or_zero(whole_number(ident(column))));
+        let kind = when(kind.clone().eq(lit(UNKNOWN_KIND)), lit(EventKind::Other as i64)).otherwise(kind)?;
+        let order = [Some(time), sequence, Some(kind), hashed(&spec.order), amount.map(or_zero), hashed(&spec.item)];
+        // Rows that are the same as events may still differ in what is measured.
+        let measured = measures::columns(spec);
+        let fields = self.log.schema().as_arrow().fields().iter();
+        let others = fields.filter(|field| measured.contains(field.name())).map(|field| ident(field.name()));
+        let order = order.into_iter().flatten().chain(others).map(|by| by.sort(true, true)).collect();
         let place = row_number().partition_by(vec![ident(CUSTOMER), hash(ident(message))]).order_by(order).build()?;
         let log = log.with_column(PLACE, place)?;
         log.filter(ident(PLACE).eq(lit(1u64)).or(hash(ident(message)).is_null()))

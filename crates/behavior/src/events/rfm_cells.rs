@@ -1,7 +1,7 @@
 //! Scores from 1 to 5 for recency, frequency and monetary value, and what marketers call their cells.
 
 /// The column that names the cell of recency and frequency.
-pub(super) const CELL: &str = "rfm_cell";
+pub(crate) const CELL: &str = "rfm_cell";
 
 /// What is scored.
 pub(super) const SCORED: [&str; 3] = ["recency", "frequency", "monetary"];

@@ -15,6 +15,11 @@ fn available(spec: &EventsSpec) -> impl Iterator<Item = Family> {
     })
 }
 
+/// Whether the job's events can have such a feature, one of its own included.
+pub(crate) fn is_feature_of(spec: &EventsSpec, name: &str) -> bool {
+    is_feature(name) || spec.measures.contains_key(name) || measures::category(spec, name).is_some()
+}
+
 /// Whether there is such a feature, whatever it needs.
 pub(super) fn is_feature(name: &str) -> bool {
     FAMILIES.iter().any(|family| family.names.contains(&name)) || rfm_cells::SCORES.contains(&name)
@@ -27,7 +32,9 @@ pub(super) fn names(spec: &EventsSpec, listed: Option<&[String]>) -> Result<Vec<
         known.extend(rfm_cells::SCORES);
     }
     for measure in measures::of_job(spec) {
-        if is_feature(measure.name) || measure.name == rfm_cells::CELL || *measure.name == spec.customer {
+        let is_affinity = spec.affinity.is_some() && measure.name.starts_with(measures::AFFINITY);
+        if is_affinity || is_feature(measure.name) || measure.name == rfm_cells::CELL || *measure.name == spec.customer
+        {
             return Err(measure.wrong("is the name of another column of the features"));
         }
         known.push(measure.name);

@@ -47,13 +47,14 @@ pub fn evidence(seen: &[Seen], links: &Links, rules: &Rules) -> Vec<Evidence> {
     for seen in seen.iter().filter(|seen| seen.is_timed) {
         let Some(customer) = &seen.customer else { continue };
         let person = links.person_of_customer(customer);
+        let is_apart = |cookie: &String| rules.apart.contains(&(customer.clone(), cookie.clone()));
+        if seen.cookie.as_ref().is_some_and(is_apart) {
+            continue;
+        }
         if person != customer {
             *of_customer.entry(customer).or_default() += seen.n_events;
         }
         let Some(cookie) = &seen.cookie else { continue };
-        if rules.apart.contains(&(customer.clone(), cookie.clone())) {
-            continue;
-        }
         *on_cookie.entry(cookie).or_default().entry(person).or_default() += seen.n_events;
     }
     let mut all = Vec::new();

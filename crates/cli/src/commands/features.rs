@@ -9,7 +9,7 @@ use crate::output::OutFolder;
 use crate::progress::ProgressLine;
 use crate::say::say;
 use crate::{job_file, log_quality};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use shoal_behavior::FeatureSource;
 use std::time::Instant;
@@ -24,6 +24,8 @@ pub(crate) async fn features(arguments: &FeaturesArguments) -> Result<()> {
     if arguments.explain {
         return say(&shoal_behavior::explain(&spec, &options).await?);
     }
+    let has_cookies = spec.events.as_ref().is_some_and(|events| events.anonymous.is_some());
+    ensure!(has_cookies || !arguments.identities, "--identities: the job's source.events names no column `anonymous`");
     let line = ProgressLine::new();
     line.begin("features", None);
     let source = FeatureSource::open(&spec, &options).await?;

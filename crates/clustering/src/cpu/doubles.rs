@@ -190,57 +190,75 @@ pub(super) mod neon {
     );
 }
 
-/// One lane after the other, for every machine.
-impl Doubles for f64 {
-    const LANES: usize = 1;
+/// Eight numbers for every machine; the compiler's own vectors where it finds them.
+#[derive(Clone, Copy)]
+pub(super) struct PlainDoubles([f64; TOGETHER]);
+
+impl PlainDoubles {
+    #[inline(always)]
+    fn each(self, other: Self, operation: impl Fn(f64, f64) -> f64) -> Self {
+        Self(std::array::from_fn(|lane| operation(self.0[lane], other.0[lane])))
+    }
+}
+
+impl Doubles for PlainDoubles {
+    const LANES: usize = TOGETHER;
 
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
-        value
+        Self([value; TOGETHER])
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f64) -> Self {
-        // SAFETY: the caller has a number there; so in all methods below.
-        unsafe { *from }
+        // SAFETY: the caller has LANES numbers there; so in all methods below.
+        Self(unsafe { from.cast::<[f64; TOGETHER]>().read() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f64) {
         // SAFETY: see `load`.
-        unsafe { *to = self }
+        unsafe { to.cast::<[f64; TOGETHER]>().write(self.0) }
     }
 
     #[inline(always)]
     unsafe fn widen(from: *const f32) -> Self {
         // SAFETY: see `load`.
-        f64::from(unsafe { *from })
+        Self(unsafe { from.cast::<[f32; TOGETHER]>().read() }.map(f64::from))
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        self + other
+        self.each(other, |a, b| a + b)
     }
 
     #[inline(always)]
     unsafe fn subtract(self, other: Self) -> Self {
-        self - other
+        self.each(other, |a, b| a - b)
     }
 
     #[inline(always)]
     unsafe fn multiply(self, other: Self) -> Self {
-        self * other
+        self.each(other, |a, b| a * b)
     }
 
     #[inline(always)]
     unsafe fn add_bits(self, to: *mut i64) {
         // SAFETY: see `load`.
-        unsafe { *to = (*to).wrapping_add(self.to_bits() as i64) }
+        unsafe {
+            let to = to.cast::<[i64; TOGETHER]>();
+            let sums = to.read();
+            to.write(std::array::from_fn(|lane| sums[lane].wrapping_add(self.0[lane].to_bits() as i64)));
+        }
     }
 
     #[inline(always)]
     unsafe fn subtract_bits(self, from: *mut i64) {
         // SAFETY: see `load`.
-        unsafe { *from = (*from).wrapping_sub(self.to_bits() as i64) }
+        unsafe {
+            let from = from.cast::<[i64; TOGETHER]>();
+            let sums = from.read();
+            from.write(std::array::from_fn(|lane| sums[lane].wrapping_sub(self.0[lane].to_bits() as i64)));
+        }
     }
 }

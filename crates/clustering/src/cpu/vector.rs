@@ -4,7 +4,7 @@
 //! it ([`super::isa`]). Compilers do find such loops by themselves, but not reliably: a small change of the source turned
 //! one vector instruction into sixteen scalar ones.
 
-use super::doubles::Doubles;
+use super::doubles::{Doubles, PlainDoubles};
 
 /// Numbers of a cache line.
 pub(super) const LINE: usize = 16;
@@ -187,7 +187,7 @@ impl Plain {
 impl Vector for Plain {
     const LANES: usize = 8;
     type Integers = [i32; 8];
-    type Doubles = f64;
+    type Doubles = PlainDoubles;
     type Mask = [bool; 8];
 
     #[inline(always)]

@@ -91,3 +91,23 @@ pub(super) fn means_of_candidates(
     let means = sums.into_iter().enumerate().map(mean).collect();
     Ok(Centroids::new(chosen.n_clusters(), n_features, means)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_chosen_moves_to_the_weighted_mean_of_its_candidates() -> Result<(), ClusteringError> {
+        // Two heaps on a line, more candidates than a block has rows, and a centroid that is there twice.
+        let near = (0..2 * BLOCK_ROWS).map(|idx| (idx % 2) as f32);
+        let candidates: Vec<f32> = near.chain([10.0, 13.0]).collect();
+        let n_candidates = candidates.len();
+        let mut weights = vec![1.0; n_candidates];
+        weights[n_candidates - 1] = 2.0;
+        let candidates = Centroids::new(n_candidates, 1, candidates)?;
+        let chosen = Centroids::new(3, 1, vec![1.0, 10.0, 10.0])?;
+        let means = means_of_candidates(&candidates, &weights, &chosen)?;
+        assert_eq!(means.values(), [0.5, 12.0, 10.0]);
+        Ok(())
+    }
+}
