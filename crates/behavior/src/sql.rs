@@ -177,7 +177,7 @@ fn jumping(part: Transformed<Expr>) -> Transformed<Expr> {
 }
 
 /// What the engine says, without what it suggests to its developers.
-fn first_line(error: &DataFusionError) -> String {
+pub(crate) fn first_line(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     text.lines().next().unwrap_or_default().to_owned()
 }

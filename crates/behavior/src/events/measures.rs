@@ -3,7 +3,7 @@
 use super::query::{CUSTOMER, Query, has_none};
 use crate::columns::query_error;
 use crate::error::BehaviorError;
-use crate::sql::Sql;
+use crate::sql::{Sql, first_line};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
@@ -57,7 +57,8 @@ pub(super) async fn values(query: &Query<'_>, names: &[String]) -> Result<Vec<Re
     let failed = query_error(query.path());
     let counted = query.counted().map_err(&failed)?;
     let mut measures = Vec::new();
-    for measure in of_job(spec).filter(|measure| names.iter().any(|name| name == measure.name)) {
+    let wanted: Vec<Sql<'_>> = of_job(spec).filter(|measure| names.iter().any(|name| name == measure.name)).collect();
+    for measure in &wanted {
         measures.push((measure.name, measure.of_customer(&counted)?));
     }
     if let Some(affinity) = &spec.affinity {
@@ -82,7 +83,13 @@ pub(super) async fn values(query: &Query<'_>, names: &[String]) -> Result<Vec<Re
         .and_then(|aggregated| aggregated.select(columns))
         .and_then(|measured| measured.sort(vec![ident(CUSTOMER).sort(true, true)]))
         .map_err(&failed)?;
-    let values = by_customer.collect().await.map_err(failed)?;
+    // Which of them it is, the engine does not say; the job's own are what can fail.
+    let own = wanted.iter().map(|measure| measure.name).collect::<Vec<_>>().join(", ");
+    let told = |error| match wanted.first() {
+        Some(first) => Sql { name: &own, ..*first }.wrong(first_line(&error)),
+        None => failed(error),
+    };
+    let values = by_customer.collect().await.map_err(told)?;
     for name in names.iter().filter(|name| category(spec, name).is_some()) {
         let column = |batch: &RecordBatch| batch.column_by_name(name).cloned();
         let is_there = values

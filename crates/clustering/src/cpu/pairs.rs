@@ -20,6 +20,7 @@ const Y_TOGETHER: usize = MAX_ADDITIONS;
 /// How far ahead of its use a row is asked for: those of a cluster lie here and there in memory.
 const ROWS_AHEAD: usize = 24;
 /// Cache lines of a row that are asked for; memory brings the later ones by itself.
+#[cfg(target_arch = "x86_64")]
 const LINES_AHEAD: usize = 4;
 
 /// Asks for a row that will be needed soon.
