@@ -16,7 +16,8 @@ fn fleet() -> (Fleet, Proxy) {
 #[test]
 fn connections_break_again_and_again() {
     let (fleet, proxy) = fleet();
-    let mut disturbed = Disturbed::start(&fleet);
+    // Long enough to be broken more than ten times.
+    let mut disturbed = Disturbed::start_until_checkpoint_of(&fleet, 24);
     let stream = RandomStream { seed: 1, stream: 0 };
     for draw in 0u64.. {
         if disturbed.has_ended() {
