@@ -3,6 +3,7 @@
 //! They are the query engine's own, but for what would not be the same bits every time: functions of chance and of the clock, and
 //! aggregates whose result depends on the order of rows. Sums and means of fractions are of millionths, as amounts are.
 
+use crate::columns::kind_of;
 use crate::error::BehaviorError;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -60,7 +61,7 @@ impl<'a> Sql<'a> {
         let condition = self.of_row(table)?;
         match self.type_of(&condition, table)? {
             DataType::Boolean => Ok(condition.is_true()),
-            other => Err(self.wrong(format!("must be true or false, and is {}", crate::columns::kind_of(&other)))),
+            other => Err(self.wrong(format!("must be true or false, and is {}", kind_of(&other)))),
         }
     }
 
@@ -100,7 +101,7 @@ impl<'a> Sql<'a> {
         let data_type = self.type_of(&exact, table)?;
         match data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null) {
             true => Ok(cast(exact, DataType::Float64)),
-            false => Err(self.wrong(format!("must be a number, and is {}", crate::columns::kind_of(&data_type)))),
+            false => Err(self.wrong(format!("must be a number, and is {}", kind_of(&data_type)))),
         }
     }
 
@@ -156,6 +157,11 @@ fn exact(part: Expr, schema: &datafusion::common::DFSchema) -> Result<Transforme
     }
     if params.distinct || params.filter.is_some() || !params.order_by.is_empty() {
         return datafusion::common::plan_err!("{name} cannot have DISTINCT, FILTER or ORDER BY; use CASE within it");
+    }
+    // A text that is no number would be taken for missing here; a cast of the job's own says so.
+    let data_type = argument.get_type(schema)?;
+    if !(data_type.is_numeric() || data_type.is_null()) {
+        return datafusion::common::plan_err!("{name} is of numbers, and its argument is {}", kind_of(&data_type));
     }
     // NaN and infinity are no decimals, and count as missing.
     let decimal = || try_cast(argument.clone(), DECIMAL);

@@ -146,6 +146,7 @@ fn sql_that_cannot_be_used_is_named() -> Result<()> {
     check(measure("x", r#"max("messageId")"#), &["must be a number", "text"]);
     check(measure("x", r#"count(*) + "sentAt""#), &["x", "`sentAt` must be within an aggregate"]);
     check(with(&|events| events.leave_out = named(&[("all", "true")])), &["none of 8 rows", "all"]);
+    check(measure("x", r#"sum("context.userAgent")"#), &["source.events.measures.x", "sum is of numbers", "text"]);
     let no_number = r#"sum(cast("context.userAgent" as double))"#;
     check(measure("x", no_number), &["source.events.measures.x", "Cannot cast string"]);
     check(measure("recency", "count(*)"), &["source.events.measures.recency", "another column"]);
